@@ -1,0 +1,116 @@
+"""Structural breaks: a column that is no longer what it was, said at once and outside the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from checks.core.profile import Binning, ColumnBinning, ColumnProfile, Profile
+
+LEAST_ROWS = 50
+
+CONVERSIONS: tuple[tuple[str, float, float], ...] = (
+    ("degrees Celsius instead of Fahrenheit", 1.8, 32.0),
+    ("degrees Fahrenheit instead of Celsius", 1 / 1.8, -32 / 1.8),
+    ("1000 times smaller (as g for kg turned round, or s for ms)", 1000.0, 0.0),
+    ("1000 times larger (as ms for s)", 0.001, 0.0),
+    ("100 times smaller (a share instead of percent)", 100.0, 0.0),
+    ("100 times larger (percent instead of a share)", 0.01, 0.0),
+    ("miles instead of kilometres", 1.609344, 0.0),
+    ("kilometres instead of miles", 1 / 1.609344, 0.0),
+)
+"""Name, factor and offset that bring the present values back to the usual ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class StructuralBreak:
+    """One break: ``kind`` is mostly_missing, mostly_unseen, beyond_edges, constant or unit_change."""
+
+    column: str
+    kind: str
+    sentence: str
+    rows: int
+
+
+def find_breaks(binning: Binning, window: Profile, baseline: Sequence[Profile]) -> list[StructuralBreak]:
+    """The breaks of ``window`` against ``baseline`` windows; none where either is too small to say."""
+    if window.rows < LEAST_ROWS or not baseline:
+        return []
+    found = []
+    for column in binning.columns:
+        if column.role in ("latency", "status"):
+            continue
+        past = [p.columns[column.name] for p in baseline if p.rows]
+        broken = _column(column, window.columns[column.name], past, window.rows) if past else None
+        if broken is not None:
+            found.append(broken)
+    return found
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _column(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnProfile], rows: int) -> StructuralBreak | None:
+    total = sum(int(p.layout().sum()) for p in past) if column.kind != "text" else 0
+    usual_missing = _share(sum(p.missing for p in past), total) if total else 0.0
+    missing = _share(now.missing, rows)
+    if missing > 0.5 and usual_missing < 0.25:
+        return StructuralBreak(
+            column.name, "mostly_missing", f"{column.name} is missing in {missing:.0%} of rows (usual {usual_missing:.1%})", rows
+        )
+    if column.kind == "category":
+        unseen, usual = _share(now.other, rows), _share(sum(p.other for p in past), total)
+        if unseen > 0.5 and usual < 0.25:
+            return StructuralBreak(
+                column.name, "mostly_unseen",
+                f"{column.name} has values never seen in the reference in {unseen:.0%} of rows (usual {usual:.1%})", rows,
+            )
+    if now.filled < LEAST_ROWS:
+        return None
+    if column.kind == "numeric":
+        return _numeric(column, now, past, rows)
+    varied = column.kind == "category" and all((p.counts > 0).sum() > 1 for p in past)
+    if varied and (now.counts > 0).sum() == 1 and not now.other:
+        only = column.categories[int(now.counts.argmax())]
+        shown = "one value" if column.private or only.startswith("#") else repr(only)
+        return StructuralBreak(column.name, "constant", f"{column.name} is {shown} in every row; it always varied", rows)
+    return None
+
+
+def _numeric(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnProfile], rows: int) -> StructuralBreak | None:
+    if all(p.filled > 1 and p.minimum < p.maximum for p in past) and now.minimum == now.maximum:
+        return StructuralBreak(
+            column.name, "constant", f"{column.name} is {now.minimum:g} in every row; it always varied", rows
+        )
+    unit = _unit_change(column, now, past)
+    if unit is not None:
+        return StructuralBreak(column.name, "unit_change", unit, rows)
+    if column.bins > 2:
+        for place, edge, word in ((0, column.edges[0], "below"), (-1, column.edges[-1], "beyond")):
+            if now.counts[place] == now.filled and all(p.counts[place] < 0.5 * max(p.filled, 1) for p in past):
+                return StructuralBreak(
+                    column.name, "beyond_edges", f"every value of {column.name} is {word} {edge:g}, where nearly none was", rows
+                )
+    return None
+
+
+def _unit_change(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnProfile]) -> str | None:
+    """A named conversion that brings location and scale back to the usual, where both are far from it as they are."""
+    means = [m for p in past if (m := p.mean()) is not None and p.filled >= LEAST_ROWS]
+    scales = [s for p in past if (s := p.deviation(column.center)) is not None and p.filled >= LEAST_ROWS]
+    mean, scale = now.mean(), now.deviation(column.center)
+    if len(means) < 5 or mean is None or scale is None:
+        return None
+    usual = sum(means) / len(means)
+    wobble = math.sqrt(sum((m - usual) ** 2 for m in means) / len(means))
+    typical = sum(scales) / len(scales)
+    wobble = max(wobble, 0.02 * typical, 1e-12)
+    if abs(mean - usual) < 4.5 * wobble or typical <= 0:
+        return None
+    for name, factor, offset in CONVERSIONS:
+        back, back_scale = mean * factor + offset, scale * factor
+        if abs(back - usual) <= 3 * wobble and 0.3 <= back_scale / max(typical, 1e-12) <= 3:
+            return f"{column.name} looks like {name}: mean {mean:.4g}, usual {usual:.4g}; converted {back:.4g}"
+    return None
