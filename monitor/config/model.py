@@ -1,0 +1,315 @@
+"""Every key of config.yaml, typed, with its default."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, SerializeAsAny, ValidationInfo, field_validator, model_validator
+
+from monitor.config.types import (
+    AutoDuration,
+    BudgetField,
+    Duration,
+    Fire,
+    Moment,
+    Section,
+    ThresholdConfig,
+    parse_budget,
+)
+
+
+class Columns(Section):
+    """Which column is what; all others are features."""
+
+    timestamp: str
+    id: str | None = None
+    prediction: str | None = None
+    score: str | None = None
+    version: str | None = None
+    latency: str | None = None
+    status: str | None = None
+    ignore: list[str] = []
+    personal: list[str] = []
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role by column name, for the columns that are no features."""
+        named = {
+            "timestamp": self.timestamp, "id": self.id, "prediction": self.prediction, "score": self.score,
+            "version": self.version, "latency": self.latency, "status": self.status,
+        }
+        return {column: role for role, column in named.items() if column}
+
+
+class Labels(Section):
+    """Where labels come from and when a window has enough of them."""
+
+    source: SerializeAsAny[Section]
+    id: str | None = None
+    label: str | None = None
+    timestamp: str | None = None
+    complete: Annotated[float, Field(gt=0, le=1)] = 0.95
+    give_up: Duration = timedelta(days=14)
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _source(cls, value: Any, info: ValidationInfo) -> Any:
+        return _build_source(value, info)
+
+
+class WindowConfig(Section):
+    """Size and place of windows."""
+
+    size: AutoDuration = "auto"
+    lateness: AutoDuration = "auto"
+    revise: Duration = timedelta(days=3)
+    timezone: str = "UTC"
+    rollup: AutoDuration | None = None
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{value!r} is not a time zone of the IANA database, such as America/New_York") from None
+        return value
+
+
+class Schedule(Section):
+    """How often a monitor is looked at: an interval, or cron in UTC."""
+
+    every: Duration | None = None
+    cron: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Schedule:
+        if self.every is not None and self.cron is not None:
+            raise ValueError("every and cron exclude each other")
+        if self.every is not None and self.every < timedelta(seconds=1):
+            raise ValueError("every must be at least 1s")
+        if self.cron is not None:
+            from apscheduler.triggers.cron import CronTrigger
+
+            CronTrigger.from_crontab(self.cron, timezone="UTC")
+        return self
+
+
+class Reference(Section):
+    """The windows that say what is normal at first: a range, or a training file."""
+
+    since: Moment | None = Field(None, alias="from")
+    to: Moment | None = None
+    path: str | None = None
+
+
+class Drift(Section):
+    """The false-alarm budget and what shapes it."""
+
+    budget: BudgetField = Field(default_factory=lambda: parse_budget("1 per 30d"))
+    seasonality: Literal["auto", "none", "weekday", "hour_of_week"] = "auto"
+    holidays: list[Moment] = []
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    min_rows: Annotated[int, Field(ge=1)] = 50
+    limits: dict[str, ThresholdConfig] = {}
+
+
+class Quality(Section):
+    """Metrics and slices."""
+
+    metrics: list[str] | None = None
+    slices: list[str | list[str]] = []
+    min_rows: Annotated[int, Field(ge=1)] = 200
+    limits: dict[str, ThresholdConfig] = {}
+
+    @property
+    def slice_keys(self) -> list[tuple[str, ...]]:
+        """Each slice as a tuple of columns."""
+        return [(key,) if isinstance(key, str) else tuple(key) for key in self.slices]
+
+
+class Service(Section):
+    """Limits on latency and errors, and when silence is an incident."""
+
+    limits: dict[Literal["latency_p50", "latency_p95", "latency_p99", "error_share"], ThresholdConfig] = {}
+    silent_after: AutoDuration = "auto"
+
+
+class Alerts(Section):
+    """How many windows make and clear an alert."""
+
+    fire: Fire = "auto"
+    clear: Annotated[int, Field(ge=1, le=100)] = 2
+
+
+class RollbackConfig(Section):
+    """The rollback webhook and its guards' settings."""
+
+    mode: Literal["off", "dry_run", "approve", "auto"] | None = None
+    url: str | None = None
+    secret: SecretStr | None = None
+    to_version: str = "last_good"
+    status_url: str | None = None
+    settle: Duration = timedelta(minutes=10)
+    attribution: Duration = timedelta(hours=72)
+    cooldown: Duration = timedelta(hours=24)
+    fallback: str | None = None
+    bad_versions: list[str] = []
+    allow_hosts: list[str] = []
+
+    @property
+    def effective_mode(self) -> str:
+        """``dry_run`` once there is a URL, else ``off``."""
+        return self.mode or ("dry_run" if self.url else "off")
+
+    @model_validator(mode="after")
+    def _complete(self) -> RollbackConfig:
+        if self.effective_mode != "off" and not self.url:
+            raise ValueError(f"mode {self.effective_mode} needs a url")
+        return self
+
+
+def _build_source(value: Any, info: ValidationInfo) -> Any:
+    return (info.context or {})["source"](value)
+
+
+def _short_labels(value: Any) -> Any:
+    return {"source": value} if isinstance(value, str) else value
+
+
+class MonitorConfig(Section):
+    """One model under watch."""
+
+    name: str
+    owner: str
+    runbook: str | None = None
+    source: SerializeAsAny[Section]
+    columns: Columns
+    labels: Annotated[Labels | None, BeforeValidator(_short_labels)] = None
+    window: WindowConfig = WindowConfig()
+    schedule: Schedule = Schedule()
+    start: Moment | None = None
+    end: Moment | None = None
+    reference: Reference = Reference()
+    contract: Path | None = None
+    drift: Drift = Field(default_factory=Drift)
+    task: Literal["binary", "multiclass", "regression"] = "binary"
+    quality: Quality = Quality()
+    service: Service = Service()
+    alerts: Alerts = Alerts()
+    rollback: RollbackConfig = RollbackConfig()
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _source(cls, value: Any, info: ValidationInfo) -> Any:
+        return _build_source(value, info)
+
+    @field_validator("contract", mode="before")
+    @classmethod
+    def _contract(cls, value: Any, info: ValidationInfo) -> Any:
+        return None if value is None else (info.context or {})["base"] / str(value)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MonitorConfig:
+        if self.labels is not None and self.columns.id is None and self.labels.id is None:
+            raise ValueError("labels need columns.id to join on")
+        if self.labels is not None and self.columns.score is None and self.columns.prediction is None:
+            raise ValueError("labels need columns.score or columns.prediction to compare with")
+        if self.quality.limits and self.labels is None:
+            raise ValueError("quality.limits need labels")
+        if self.rollback.effective_mode == "auto" and not (self.rollback.status_url or self.columns.version):
+            raise ValueError("rollback.mode auto needs a status_url or columns.version, or it could not be verified")
+        if self.rollback.effective_mode != "off" and self.columns.version is None:
+            raise ValueError("rollback needs columns.version to know which version to leave")
+        return self
+
+
+class Escalation(Section):
+    """Who else is told when a fail is not acknowledged."""
+
+    after: Duration
+    to: list[str]
+
+
+class Owner(Section):
+    """Whom messages go to, by severity."""
+
+    channels: dict[Literal["warn", "fail"], list[str]] | list[str] = ["log"]
+    escalate: Escalation | None = None
+    budget: BudgetField | None = None
+
+    def route(self, severity: str) -> list[str]:
+        """The channels for a severity, in order."""
+        if isinstance(self.channels, list):
+            return self.channels
+        return self.channels.get("fail" if severity == "fail" else "warn", [])
+
+    @property
+    def all_channels(self) -> list[str]:
+        """Every channel that a message of this owner can go to."""
+        named = self.channels if isinstance(self.channels, list) else [c for group in self.channels.values() for c in group]
+        return list(dict.fromkeys([*named, *(self.escalate.to if self.escalate else [])]))
+
+
+class Reports(Section):
+    """Where reports are written and how long they are kept."""
+
+    path: Path = Path("reports")
+    keep: Duration = timedelta(days=90)
+
+
+class Web(Section):
+    """The status page's address."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8321
+    token: SecretStr | None = None
+
+
+class Retention(Section):
+    """How long stored things are kept."""
+
+    hourly_profiles: Duration = timedelta(days=14)
+    profiles: Duration = timedelta(days=400)
+    results: Duration = timedelta(days=400)
+
+
+class DeadMan(Section):
+    """A URL that is pinged while driftd makes progress."""
+
+    url: SecretStr
+    every: Duration = timedelta(minutes=5)
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    path: Path
+    version: Literal[1] = 1
+    store: str = "sqlite:///driftd.db"
+    include: str | list[str] | None = None
+    public_url: str | None = None
+    reports: Reports = Reports()
+    web: Web = Web()
+    retention: Retention = Retention()
+    kill_switch: Path | None = None
+    dead_man: DeadMan | None = None
+    channels: dict[str, SerializeAsAny[Section]] = {}
+    owners: dict[str, Owner] = {}
+    defaults: dict[str, Any] = {}
+    monitors: dict[str, MonitorConfig] = {}
+    hashes: dict[str, str] = {}
+    warnings: list[str] = []
+
+    def monitor(self, name: str) -> MonitorConfig:
+        """The monitor of that name, or `ConfigError` with the names there are."""
+        from checks.core.errors import ConfigError
+
+        if name not in self.monitors:
+            known = ", ".join(sorted(self.monitors)) or "none"
+            raise ConfigError(f"{self.path}: there is no monitor {name!r}; allowed are {known}")
+        return self.monitors[name]

@@ -1,0 +1,322 @@
+"""Runs the jobs of a scanning worker, with what it may keep between them: open sources and decoded profiles."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import singledispatchmethod
+from typing import Any
+
+from checks.calibration.chart import score
+from checks.calibration.structural import find_breaks
+from checks.core.errors import DriftdError, SchemaError, SourceError
+from checks.core.profile import Binning, Profile
+from checks.core.window import Window, WindowGrid
+from contracts.infer import infer_contract
+from contracts.judge import bind
+from contracts.load import load_contract
+from contracts.model import Contract
+from monitor.config.model import MonitorConfig
+from monitor.evaluation import sections
+from monitor.evaluation.quality import check_columns, judge_quality
+from monitor.evaluation.resolve import resolve
+from monitor.ports import (
+    BaselineWindow,
+    BinningJob,
+    EvidentlyJob,
+    Job,
+    ObserveJob,
+    Outcome,
+    ProfiledWindow,
+    ProfileJob,
+    QualityAnswer,
+    QualityJob,
+    ReportJob,
+    ResolveJob,
+    RuleResult,
+    RunJob,
+    Settings,
+    Source,
+)
+from monitor.profiling.arrow import Executor
+from monitor.profiling.binning import build_binning, sample
+from monitor.profiling.plan import Plan, service_rules
+from monitor.sources import SOURCES, open_source, sniff
+
+CACHED_PROFILES = 4000
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def season_of(grid: WindowGrid, window: Window, seasonality: str) -> int:
+    """The season key of a window: its weekday, or its hour of the week."""
+    from zoneinfo import ZoneInfo
+
+    local = window.start.astimezone(ZoneInfo(grid.timezone))
+    if seasonality == "hour_of_week":
+        return local.weekday() * 24 + local.hour
+    return local.weekday() if seasonality == "weekday" else 0
+
+
+def seasonality_of(monitor: MonitorConfig, grid: WindowGrid) -> tuple[str, int]:
+    """The season that a monitor has, and how many keys make a whole one."""
+    chosen = monitor.drift.seasonality
+    if chosen == "auto":
+        if grid.size.days == 1:
+            chosen = "weekday"
+        else:
+            chosen = "none" if grid.daily else "hour_of_week"
+    return chosen, {"none": 1, "weekday": 7, "hour_of_week": round(168 / max(grid.size.total_seconds() / 3600, 1))}[chosen]
+
+
+class Evaluator:
+    """Answers jobs."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, tuple[Any, Source]] = {}
+        self._profiles: OrderedDict[tuple[str, str, Window, int], Profile] = OrderedDict()
+        self._binnings: dict[str, Binning] = {}
+        self._contracts: dict[tuple[str, float], Contract] = {}
+
+    @singledispatchmethod
+    def answer(self, job: Job) -> Any:
+        raise TypeError(f"no answer for {type(job).__name__}")
+
+    def _source(self, config: Any) -> Source:
+        key = config.model_dump_json()
+        if key not in self._sources:
+            self._sources[key] = (config, open_source(config))
+        return self._sources[key][1]
+
+    def _reference_source(self, monitor: MonitorConfig, path: str) -> Source:
+        plugin = SOURCES[sniff(path)]
+        base = monitor.contract.parent if monitor.contract else None
+        return self._source(plugin.config.model_validate({"path": path}, context={"base": base} if base else None))
+
+    def _binning(self, text: str) -> Binning:
+        if text not in self._binnings:
+            self._binnings[text] = Binning.from_json(text)
+        return self._binnings[text]
+
+    def _contract(self, monitor: MonitorConfig, binning: Binning | None, reference: Profile | None, types: dict[str, str]) -> Contract | None:
+        if monitor.contract is not None:
+            stamp = monitor.contract.stat().st_mtime if monitor.contract.exists() else 0.0
+            key = (str(monitor.contract), stamp)
+            if key not in self._contracts:
+                self._contracts[key] = load_contract(monitor.contract)
+            return self._contracts[key]
+        if binning is None or reference is None or not reference.rows:
+            return None
+        return infer_contract(binning, reference, types)
+
+    def _decode(self, monitor: str, binning: Binning, window: BaselineWindow) -> Profile:
+        key = (monitor, binning.hash, window.window, window.revision)
+        found = self._profiles.get(key)
+        if found is None:
+            found = Profile.from_bytes(window.profile, binning)
+            self._profiles[key] = found
+            while len(self._profiles) > CACHED_PROFILES:
+                self._profiles.popitem(last=False)
+        else:
+            self._profiles.move_to_end(key)
+        return found
+
+    @answer.register
+    def _(self, job: ResolveJob) -> Settings:
+        return resolve(job.monitor, self._source(job.monitor.source), job.now)
+
+    @answer.register
+    def _(self, job: BinningJob) -> str:
+        monitor, settings = job.monitor, job.settings
+        contract = self._contract(monitor, None, None, {})
+        classified = contract.classified if contract else frozenset()
+        names = [n for n in settings.types if n not in monitor.columns.ignore]
+        if monitor.reference.path is not None:
+            source = self._reference_source(monitor, monitor.reference.path)
+            types = {n: k for n, k in source.types().items() if n in names}
+            table = sample(source.read(list(types), None, None))
+        else:
+            types = {n: settings.types[n] for n in names}
+            window = Window(settings.reference_from, settings.reference_to)
+            table = sample(self._source(monitor.source).read(names, monitor.columns.timestamp, window))
+        if table is None:
+            raise SourceError(
+                f"monitor {monitor.name}: reference: no rows in {Window(settings.reference_from, settings.reference_to)}"
+                if monitor.reference.path is None else f"monitor {monitor.name}: reference.path: no rows"
+            )
+        return build_binning(monitor, types, table, classified, job.key).to_json()
+
+    @answer.register
+    def _(self, job: ProfileJob) -> list[ProfiledWindow]:
+        binning = self._binning(job.binning)
+        found = []
+        source = self._source(job.monitor.source)
+        name = job.monitor.columns.timestamp
+        for window in job.windows:
+            types = source.types_in(name, window)
+            plan = Plan(binning, service_rules(job.monitor, types), self._version(job.monitor, types), name, job.key)
+            profile = Executor(plan, types).scan(self._batches(source, plan, types, name, window))
+            found.append(ProfiledWindow(window, profile.rows, profile.to_bytes(), source.fingerprint(name, window)))
+        return found
+
+    @staticmethod
+    def _version(monitor: MonitorConfig, types: dict[str, str]) -> str | None:
+        return monitor.columns.version if monitor.columns.version in types else None
+
+    @staticmethod
+    def _batches(source: Source, plan: Plan, types: dict[str, str], timestamp: str, window: Window) -> Any:
+        return source.read(plan.columns(types), timestamp, window) if types else ()
+
+    @answer.register
+    def _(self, job: RunJob) -> Outcome:
+        started = time.perf_counter()
+        monitor, window = job.monitor, job.window
+        binning = self._binning(job.binning)
+        reference = Profile.from_bytes(job.reference, binning)
+        source = self._source(monitor.source)
+        name = monitor.columns.timestamp
+        fingerprint = source.fingerprint(name, window)
+        types = source.types_in(name, window)
+        contract = self._contract(monitor, binning, reference, job.settings.types)
+        readable = {n: k for n, k in types.items() if n not in monitor.columns.ignore}
+        bound = bind(contract, self._contract_types(monitor, contract, readable)) if contract else None
+        rules = {**(bound.predicates if bound else {}), **service_rules(monitor, types)}
+        plan = Plan(binning, rules, self._version(monitor, types), name, job.key)
+        executor = Executor(plan, types)
+        profile = executor.scan(self._batches(source, plan, types, name, window))
+        baseline = [self._decode(monitor.name, binning, b) for b in job.baseline]
+        parts: dict[str, Any] = {"contract": None, "quality": None}
+        results: list[RuleResult] = []
+        reported: dict[str, str] = {}
+        violations: tuple[dict[str, Any], ...] = ()
+        if bound is not None:
+            parts["contract"], found = sections.contract_section(
+                bound, profile, self._contract_types(monitor, contract, readable), job.as_of, executor.failed
+            )
+            results += found
+            violations = tuple(parts["contract"]["violations"])
+            for violation in violations:
+                if violation["verdict"] == "fail" and violation["column"]:
+                    reported.setdefault(violation["column"], violation["rule"])
+        quality = self._quality(job, types) if monitor.labels is not None else None
+        breaks = find_breaks(binning, profile, baseline)
+        parts["data"], found = sections.data_section(
+            profile, breaks, executor.unreadable if types else {}, reported, quality.duplicate_ids if quality else 0
+        )
+        results += found
+        broken = {b.column for b in breaks} | set(executor.unreadable)
+        drift = self._drift(job, binning, profile, baseline, broken)
+        statistics, found = sections.statistics_of(monitor, binning, profile, reference, executor.unreadable)
+        parts["drift"] = {**drift, **statistics}
+        results += found
+        if quality is not None:
+            parts["quality"] = quality.section
+            results += quality.results
+        parts["service"], found = sections.service_section(monitor, profile, baseline)
+        results += found
+        return Outcome(
+            rows=profile.rows, sections=parts, results=tuple(results), profile=profile.to_bytes(),
+            model_versions=profile.versions, fingerprint=fingerprint,
+            quality_counts=quality.counts if quality else None, labelled=quality.labelled if quality else None,
+            contract_id=contract.id if contract else "", contract_version=contract.version if contract else "",
+            contract_hash=contract.hash if contract else "", seconds=round(time.perf_counter() - started, 4),
+            violations=violations, drift_p_value=drift["p_value"], drift_learning=drift["learning"],
+        )
+
+    @staticmethod
+    def _contract_types(monitor: MonitorConfig, contract: Contract | None, types: dict[str, str]) -> dict[str, str]:
+        """An inferred contract speaks only of profiled columns; a written one of all."""
+        return types
+
+    def _drift(
+        self, job: RunJob, binning: Binning, profile: Profile, baseline: Sequence[Profile], broken: set[str],
+    ) -> dict[str, Any]:
+        monitor = job.monitor
+        grid = WindowGrid(job.window.length if job.window.length.days < 1 else _days(job.settings), monitor.window.timezone)
+        seasonality, cycle = seasonality_of(monitor, grid)
+        seasons = [season_of(grid, b.window, seasonality) for b in job.baseline]
+        columns = [c.name for c in binning.columns if c.role == "feature" and c.name not in broken]
+        enough = profile.rows >= monitor.drift.min_rows
+        result = score(
+            binning, profile, baseline if enough else [], seasons if enough else [],
+            season_of(grid, job.window, seasonality), seasonality=seasonality, cycles=cycle, weights=monitor.drift.weights,
+            columns=columns,
+        )
+        weekday = WEEKDAYS[season_of(grid, job.window, "weekday")]
+        if not enough:
+            text = f"{profile.rows} rows; {monitor.drift.min_rows} are needed" if profile.rows else sections.NO_ROWS
+            verdict = "insufficient" if profile.rows else "no_data"
+        else:
+            text = sections.sentence(result, weekday)
+            verdict = "insufficient" if result.p_value is None else "pass"
+        return {
+            "verdict": verdict, "p_value": sections.number(result.p_value), "learning": result.learning,
+            "seasonality": seasonality, "drivers": [sections.driver_json(d) for d in result.drivers], "sentence": text,
+        }
+
+    def _quality(self, job: RunJob, types: dict[str, str]) -> QualityAnswer:
+        if not types:
+            return QualityAnswer({"verdict": "no_data", "state": "waiting", "labelled": 0.0, "metrics": []}, (), b"", 0.0)
+        try:
+            return self._labelled(job.monitor, job.settings, job.window, job.now, job.key, types)
+        except DriftdError as error:  # a broken label source must not hide the other sections
+            section = {"verdict": "error", "state": "waiting", "labelled": 0.0, "metrics": [], "reason": str(error)}
+            rule = RuleResult("service.labels", "service", "warn", reason=f"quality cannot be known: {error}")
+            return QualityAnswer(section, (rule,), b"", 0.0)
+
+    def _labelled(
+        self, monitor: MonitorConfig, settings: Settings, window: Window, now: Any, key: bytes, types: dict[str, str],
+    ) -> QualityAnswer:
+        assert monitor.labels is not None
+        check_columns(monitor, types)
+        contract = self._contract(monitor, None, None, {})
+        private = frozenset(monitor.columns.personal) | (contract.classified if contract else frozenset())
+        answer = judge_quality(
+            monitor, settings, self._source(monitor.source), self._source(monitor.labels.source), window, now, key, private
+        )
+        passed = RuleResult("service.labels", "service", "pass")
+        return QualityAnswer(answer.section, (*answer.results, passed), answer.counts, answer.labelled, answer.duplicate_ids)
+
+    @answer.register
+    def _(self, job: QualityJob) -> QualityAnswer:
+        types = self._source(job.monitor.source).types_in(job.monitor.columns.timestamp, job.window)
+        if not types:
+            raise SchemaError(f"monitor {job.monitor.name}: the rows of {job.window} are gone")
+        return self._labelled(job.monitor, job.settings, job.window, job.now, job.key, types)
+
+    @answer.register
+    def _(self, job: ObserveJob) -> Any:
+        from monitor.evaluation.observe import observe
+
+        labels = self._source(job.monitor.labels.source) if job.monitor.labels else None
+        return observe(job, self._source(job.monitor.source), labels)
+
+    @answer.register
+    def _(self, job: ReportJob) -> str:
+        from monitor.reports.html import render
+
+        binning = self._binning(job.binning)
+        profile = Profile.from_bytes(job.profile, binning) if job.profile else None
+        baseline = [self._decode(job.monitor.name, binning, b) for b in job.baseline]
+        return render(job.view, binning, profile, Profile.from_bytes(job.reference, binning), baseline)
+
+    @answer.register
+    def _(self, job: EvidentlyJob) -> str:
+        from monitor.reports.evidently import drill_down
+
+        source = self._source(job.monitor.source)
+        columns = [n for n in job.settings.types if n not in job.monitor.columns.ignore and n not in job.monitor.columns.personal]
+        columns = [n for n in columns if job.monitor.columns.roles.get(n) not in ("timestamp", "id", "version")]
+        reference = Window(job.settings.reference_from, job.settings.reference_to)
+        tables = [
+            sample(source.read(columns, job.monitor.columns.timestamp, w), job.rows) for w in (reference, job.window)
+        ]
+        if tables[0] is None or tables[1] is None:
+            raise SourceError(f"monitor {job.monitor.name}: no rows for the drill-down")
+        return drill_down(*(t.select(columns).slice(0, 2 * job.rows) for t in tables))
+
+
+def _days(settings: Settings) -> Any:
+    from datetime import timedelta
+
+    return timedelta(seconds=settings.size_seconds)

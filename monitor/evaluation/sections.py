@@ -1,0 +1,236 @@
+"""The sections of a window's result: contract, data, drift, service. Pure: from profiles to plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from checks.calibration.chart import DriftScore, Driver
+from checks.calibration.structural import StructuralBreak
+from checks.core.profile import Binning, ColumnProfile, Profile
+from checks.core.result import Statistic, Verdict, finite, roll_up
+from checks.evaluate import evaluate
+from checks.statistics import STATISTICS
+from contracts.judge import Bound, as_json
+from contracts.judge import judge as judge_contract
+from contracts.model import Observation
+from monitor.config.model import MonitorConfig
+from monitor.ports import RuleResult
+from monitor.profiling.plan import ERRORS
+
+Section = tuple[dict[str, Any], list[RuleResult]]
+NO_ROWS = "the window has no rows"
+
+
+def number(value: float | None) -> float | None:
+    """A finite number with six significant digits, or None."""
+    value = finite(value)
+    return None if value is None else float(f"{value:.6g}")
+
+
+def contract_section(
+    bound: Bound, profile: Profile, types: Mapping[str, str], as_of: datetime, failed: Mapping[str, str],
+) -> Section:
+    """The contract's verdict: every rule passes, is violated, or is listed as not evaluated."""
+    facts = {name: _facts(column) for name, column in profile.columns.items()}
+    last = datetime.fromtimestamp(profile.last / 1e6, UTC) if profile.last is not None else None
+    outcome = judge_contract(bound, profile.rules, Observation(profile.rows, as_of, types, last, facts), failed)
+    results = [RuleResult(f"contract.{rule}", "contract", "pass", n=profile.rows) for rule in outcome.passed]
+    for violation in outcome.violations:
+        results.append(
+            RuleResult(
+                f"contract.{violation.rule.id}", "contract", str(violation.verdict), violation.fraction, None, None,
+                violation.rows, violation.rule.column, reason=f"{violation.rule.id}: {violation.reason}",
+            )
+        )
+    verdicts = [v.verdict for v in outcome.violations] + [Verdict.ERROR for n in outcome.not_evaluated if n.error]
+    if not profile.rows and not verdicts:
+        verdicts = [Verdict.NO_DATA]
+    section = {
+        "verdict": str(roll_up(verdicts)),
+        "violations": [as_json(violation) for violation in outcome.violations],
+        "not_evaluated": [{"rule": n.rule.id, "reason": n.reason, "line": n.rule.line} for n in outcome.not_evaluated],
+        "rules": {
+            "total": len(bound.contract.rules), "executed": len(outcome.passed) + len([
+                v for v in outcome.violations if v.rule.kind not in ("missingColumn", "extraColumn")
+            ]),
+            "manual": sum(n.rule.manual for n in outcome.not_evaluated),
+            "not_evaluated": sum(not n.rule.manual and not n.error for n in outcome.not_evaluated),
+            "error": sum(n.error for n in outcome.not_evaluated),
+        },
+        "contract": {"id": bound.contract.id, "version": bound.contract.version, "hash": bound.contract.hash},
+    }
+    return section, results
+
+
+def _facts(column: ColumnProfile) -> dict[str, float]:
+    facts: dict[str, float] = {}
+    if finite(column.minimum) is not None:
+        facts = {"min": float(column.minimum), "max": float(column.maximum)}
+    if column.missing:
+        facts["missing"] = column.missing
+    return facts
+
+
+def data_section(
+    profile: Profile, breaks: Sequence[StructuralBreak], unreadable: Mapping[str, str], reported: Mapping[str, str],
+    duplicates: int,
+) -> Section:
+    """Structural breaks; one on a column whose contract violation says the same is inhibited by it, not told twice."""
+    findings: list[dict[str, Any]] = []
+    results: list[RuleResult] = []
+    found = {b.column: (b.kind, b.sentence) for b in breaks}
+    found.update({name: ("unreadable", f"{name}: {why}") for name, why in unreadable.items()})
+    for column in profile.binning.columns:
+        rule = f"data.{column.name}"
+        if column.name not in found:
+            verdict = Verdict.PASS if profile.rows else Verdict.NO_DATA
+            results.append(RuleResult(rule, "data", str(verdict), n=profile.rows, column=column.name))
+            continue
+        kind, sentence = found[column.name]
+        by = reported.get(column.name)
+        verdict = Verdict.INHIBITED if by else Verdict.FAIL
+        findings.append({
+            "column": column.name, "kind": kind, "verdict": str(verdict), "sentence": sentence,
+            **({"reported_by": by} if by else {}),
+        })
+        results.append(RuleResult(rule, "data", str(verdict), n=profile.rows, column=column.name, reason=sentence))
+    share = duplicates / profile.rows if profile.rows else 0.0
+    if duplicates:
+        verdict = Verdict.WARN if share > 0.01 else Verdict.PASS
+        sentence = f"{duplicates} of {profile.rows} prediction ids are repeated"
+        findings.append({"column": None, "kind": "duplicate_ids", "verdict": str(verdict), "sentence": sentence})
+        results.append(RuleResult("data.duplicate_ids", "data", str(verdict), share, n=profile.rows, reason=sentence))
+    elif profile.rows:
+        results.append(RuleResult("data.duplicate_ids", "data", "pass", 0.0, n=profile.rows))
+    verdicts = [Verdict(f["verdict"]) for f in findings if f["verdict"] != "inhibited"]
+    if not profile.rows:
+        verdicts = [Verdict.NO_DATA]
+    return {"verdict": str(roll_up(verdicts)), "findings": findings}, results
+
+
+def driver_json(driver: Driver) -> dict[str, Any]:
+    """A driver as the check object shows it."""
+    return {
+        "column": driver.column, "contrast": driver.contrast, **({"detail": driver.detail} if driver.detail else {}),
+        "effect": number(driver.effect), "unit": driver.unit, "z": round(driver.z, 2),
+        "usual": [number(driver.usual[0]), number(driver.usual[1])],
+    }
+
+
+def sentence(score: DriftScore, weekday: str) -> str:
+    """What a person reads of the drift score."""
+    if score.p_value is None:
+        return f"{score.windows} baseline windows: too few to say what is normal"
+    share = min(score.p_value, 1.0)
+    shown = f"{share:.2g}" if share < 0.0001 else f"{share:.2%}"
+    normal = f"normal {weekday}s" if score.seasonality == "weekday" else "normal windows"
+    text = f"as unusual as {shown} of {normal}" if share >= 0.05 else f"more unusual than all but {shown} of {normal}"
+    if score.drivers and share < 0.05:
+        text += "; driven by " + " and ".join(_words(d) for d in _distinct(score.drivers)[:3])
+    return text
+
+
+def _distinct(drivers: Sequence[Driver]) -> list[Driver]:
+    first: dict[str, Driver] = {}
+    for driver in drivers:
+        first.setdefault(driver.column, driver)
+    return list(first.values())
+
+
+def _words(driver: Driver) -> str:
+    usual = max(abs(driver.usual[0]), abs(driver.usual[1]))
+    if driver.unit == "sd":
+        what = "" if driver.contrast == "location" else " spread"
+        return f"{driver.column}{what} {driver.effect:+.2f} sd (usual ±{usual:.2f})"
+    before = driver.value - driver.effect
+    what = {"other": "unseen values", "missing": "missing values"}.get(driver.contrast, driver.detail)
+    return f"{driver.column} {what} {driver.value:.1%} (usual {before:.1%} ±{usual:.1%})"
+
+
+def statistics_of(
+    monitor: MonitorConfig, binning: Binning, profile: Profile, reference: Profile, unreadable: Mapping[str, str],
+) -> Section:
+    """Every statistic of every column against the reference, and the owner's own limits on them."""
+    rows: list[dict[str, Any]] = []
+    results: list[RuleResult] = []
+    for column in binning.columns:
+        if column.name in unreadable or column.role in ("latency", "status"):
+            continue
+        for kind, plugin in STATISTICS.items():
+            if column.kind not in plugin.applies:
+                continue
+            value = plugin(column, reference.columns[column.name], profile.columns[column.name])
+            rows.append({
+                "column": column.name, "kind": kind, "value": number(value.value), "low": number(value.low),
+                "high": number(value.high), "n": value.n,
+                **({"p_value": number(value.p_value)} if value.p_value is not None else {}),
+            })
+            if kind in monitor.drift.limits:
+                results.append(_limit(monitor, kind, column.name, value))
+    return {"statistics": rows}, results
+
+
+def _limit(monitor: MonitorConfig, kind: str, column: str, value: Statistic) -> RuleResult:
+    checked = evaluate(value, monitor.drift.limits[kind].threshold(), monitor.drift.min_rows)
+    return RuleResult(
+        f"drift.{kind}[{column}]", "drift", str(checked.verdict), number(value.value), number(value.low), number(value.high),
+        value.n, column, state="limit", cleared=checked.cleared, reason=f"{kind} of {column}: {checked.reason}",
+    )
+
+
+def latency_quantile(column: ColumnProfile, edges: Sequence[float], share: float) -> Statistic:
+    """A quantile of a profiled column with the ends of its bin as interval."""
+    if not column.filled:
+        return Statistic.nothing("ms")
+    target, passed = share * column.filled, 0
+    for index, count in enumerate(column.counts.tolist()):
+        if passed + count >= target and count:
+            low = max(edges[index - 1] if index else column.minimum, column.minimum)
+            high = min(edges[index] if index < len(edges) else column.maximum, column.maximum)
+            value = low + (high - low) * (target - passed) / count
+            return Statistic(value, low, high, column.filled, "ms")
+        passed += count
+    return Statistic.exact(column.maximum, column.filled, "ms")
+
+
+def service_section(monitor: MonitorConfig, profile: Profile, baseline: Sequence[Profile]) -> Section:
+    """Latency, error share and the usual number of rows; an empty window is said by a rule of its own."""
+    section: dict[str, Any] = {"verdict": "pass"}
+    empty = not profile.rows
+    results = [
+        RuleResult(
+            "service.no_data", "service", "warn" if empty else "pass", float(profile.rows), n=profile.rows,
+            reason=NO_ROWS if empty else "",
+        )
+    ]
+    measured: dict[str, Statistic] = {}
+    name = monitor.columns.latency
+    if name and name in profile.columns and profile.binning[name].kind == "numeric":
+        edges = profile.binning[name].edges
+        for text, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+            measured[f"latency_{text}"] = latency_quantile(profile.columns[name], edges, share)
+        section["latency_ms"] = {text: number(measured[f"latency_{text}"].value) for text in ("p50", "p95", "p99")}
+    if ERRORS in profile.rules:
+        from checks.performance._interval import proportion
+
+        measured["error_share"] = proportion(profile.rules[ERRORS], profile.rows)
+        section["error_share"] = number(measured["error_share"].value)
+    for key, limit in monitor.service.limits.items():
+        if key not in measured:
+            continue
+        checked = evaluate(measured[key], limit.threshold(), monitor.drift.min_rows)
+        value = measured[key]
+        results.append(
+            RuleResult(
+                f"service.{key}", "service", str(checked.verdict), number(value.value), number(value.low), number(value.high),
+                value.n, cleared=checked.cleared, reason=f"{key}: {checked.reason}",
+            )
+        )
+    counts = sorted(p.rows for p in baseline if p.rows)
+    if len(counts) >= 5:
+        section["rows_usual"] = [counts[len(counts) // 20], counts[-1 - len(counts) // 20]]
+    verdicts = [Verdict(r.verdict) for r in results[1:]]
+    section["verdict"] = str(Verdict.NO_DATA if empty else roll_up(v for v in verdicts if v is not Verdict.INSUFFICIENT))
+    return section, results

@@ -1,0 +1,266 @@
+"""What the parts of the shell say to each other: protocols, and the plain values that cross processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from checks.core.window import Window
+from monitor.config.model import MonitorConfig
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Source(Protocol):
+    """Rows of a log, by event time. Built and used only in a scanning worker."""
+
+    def types(self) -> dict[str, str]:
+        """The logical type of every column, from the newest part of the source."""
+        ...
+
+    def read(self, columns: Sequence[str], timestamp: str | None, window: Window | None) -> Iterator[pa.RecordBatch]:
+        """Batches of ``columns`` of the rows whose ``timestamp`` lies in ``window``; all rows without one."""
+        ...
+
+    def types_in(self, timestamp: str | None, window: Window) -> dict[str, str]:
+        """The logical types of the columns in the part of the source that holds ``window``."""
+        ...
+
+    def fingerprint(self, timestamp: str | None, window: Window) -> str:
+        """A text that changes when the data of ``window`` may have changed."""
+        ...
+
+    def extent(self, timestamp: str) -> Extent:
+        """The outermost event times, and how late files are against their rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """First and newest event, newest write, rows, and seconds between the newest row of each part and its write."""
+
+    first: datetime | None
+    last: datetime | None
+    written: datetime | None
+    rows: int
+    lags: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What driftd found out about a monitor's data, frozen in the store when it was first seen."""
+
+    size_seconds: float
+    lateness_seconds: float
+    types: dict[str, str]
+    start: datetime
+    reference_from: datetime
+    reference_to: datetime
+    label_id: str | None = None
+    label_column: str | None = None
+    label_timestamp: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A piece of work for a scanning worker, about one monitor."""
+
+    monitor: MonitorConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveJob(Job):
+    """Find out window size, lateness, reference range, label columns. Answer: `Settings`."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BinningJob(Job):
+    """Freeze edges and categories from the reference range. Answer: the binning as JSON."""
+
+    settings: Settings
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileJob(Job):
+    """Profile windows without judging them. Answer: a list of `ProfiledWindow`."""
+
+    settings: Settings
+    binning: str
+    key: bytes
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProfiledWindow:
+    window: Window
+    rows: int
+    profile: bytes
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineWindow:
+    """One window of a baseline, with its stored profile."""
+
+    window: Window
+    revision: int
+    profile: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob(Job):
+    """Scan one window and judge it. Answer: `Outcome`."""
+
+    settings: Settings
+    binning: str
+    key: bytes
+    window: Window
+    as_of: datetime
+    now: datetime
+    baseline: tuple[BaselineWindow, ...]
+    reference: bytes
+    alert_below_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QualityJob(Job):
+    """Count one window's labels again. Answer: `QualityAnswer`."""
+
+    settings: Settings
+    key: bytes
+    window: Window
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ObserveJob(Job):
+    """Look what is new. ``windows`` are closed windows that may have been revised, ``labels`` those still open to labels.
+
+    Answer: `Observation`.
+    """
+
+    settings: Settings
+    windows: tuple[Window, ...]
+    labels: tuple[Window, ...]
+    labels_seen: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Newest event and write, fingerprints by window start, and the labelled share by window start."""
+
+    newest_event: datetime | None
+    newest_write: datetime | None
+    fingerprints: dict[datetime, str]
+    labelled: dict[datetime, float]
+    labels_seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportJob(Job):
+    """Render a run's report. Answer: the HTML text."""
+
+    view: dict[str, Any]
+    binning: str
+    profile: bytes | None
+    reference: bytes
+    baseline: tuple[BaselineWindow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EvidentlyJob(Job):
+    """Evidently's drill-down on a bounded sample of the window against the reference. Answer: the HTML text."""
+
+    settings: Settings
+    window: Window
+    rows: int = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class RuleResult:
+    """The result of one rule in one window, as the store keeps it and as the fold reads it.
+
+    ``family`` is contract, data, drift, quality or service; ``state`` is watch, learning, provisional or empty.
+    """
+
+    rule: str
+    family: str
+    verdict: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    column: str | None = None
+    slice: str | None = None
+    state: str = ""
+    cleared: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityAnswer:
+    """A window's quality section, its rule results and counts, and the labelled share."""
+
+    section: dict[str, Any]
+    results: tuple[RuleResult, ...]
+    counts: bytes
+    labelled: float
+    duplicate_ids: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a worker says of a window: sections of the check object, rule results, the profile, and lineage."""
+
+    rows: int
+    sections: dict[str, Any]
+    results: tuple[RuleResult, ...]
+    profile: bytes
+    model_versions: dict[str, int]
+    fingerprint: str
+    quality_counts: bytes | None
+    labelled: float | None
+    contract_id: str
+    contract_version: str
+    contract_hash: str
+    seconds: float
+    violations: tuple[dict[str, Any], ...] = field(default=())
+    drift_p_value: float | None = None
+    drift_learning: bool = False
+
+
+class Workers(Protocol):
+    """Runs jobs in scanning processes; `WorkerError` when one is lost, the job's own error when it fails."""
+
+    def run(self, job: Job) -> Any: ...
+
+    def retire_idle(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Sender(Protocol):
+    """A channel: delivers one message or raises `checks.core.errors.DeliveryError`."""
+
+    def send(self, message: Message) -> str:
+        """Send; answers a short receipt for the record."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What goes to one channel: the facts (a Standard Webhooks payload) and their plain text."""
+
+    key: str
+    payload: dict[str, Any]
+    text: str
+    sequence: int
+    now: datetime

@@ -1,0 +1,113 @@
+"""Expressions lowered to narwhals; nowhere else."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from functools import reduce
+from typing import Any
+
+import narwhals as nw
+
+from checks.core.expression import (
+    And,
+    Arithmetic,
+    Column,
+    Compare,
+    Expression,
+    InSet,
+    IsNaN,
+    IsNull,
+    Length,
+    Literal,
+    Matches,
+    Not,
+    Or,
+)
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq, "<>": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
+}
+
+
+def lower(expression: Expression, types: Mapping[str, str]) -> nw.Expr:
+    """The narwhals expression; ``types`` are the logical types of the columns."""
+    match expression:
+        case Column(name):
+            return nw.col(name)
+        case Literal(value):
+            return nw.lit(value)
+        case Compare(symbol, left, right):
+            low, high = _temporal(left, right, types)
+            return _OPERATORS[symbol](low, high)
+        case Arithmetic(symbol, left, right):
+            return _OPERATORS[symbol](lower(left, types), lower(right, types))
+        case And(terms):
+            return reduce(operator.and_, (lower(term, types) for term in terms))
+        case Or(terms):
+            return reduce(operator.or_, (lower(term, types) for term in terms))
+        case Not(term):
+            return ~lower(term, types)
+        case IsNull(term):
+            return lower(term, types).is_null()
+        case IsNaN(term):
+            if isinstance(term, Column) and types.get(term.name) != "number":
+                return nw.lit(False)
+            return lower(term, types).is_nan().fill_null(False)
+        case InSet(term, values):
+            return lower(term, types).is_in(list(values))
+        case Matches(term, pattern):
+            return lower(term, types).str.contains(pattern)
+        case Length(term):
+            return lower(term, types).str.len_chars()
+
+
+def _temporal(left: Expression, right: Expression, types: Mapping[str, str]) -> tuple[Any, Any]:
+    """Both sides of a comparison; an ISO text beside a date or time column is read as one."""
+    sides = [lower(left, types), lower(right, types)]
+    for index, (one, other) in enumerate(((left, right), (right, left))):
+        if isinstance(one, Literal) and isinstance(one.value, str) and isinstance(other, Column):
+            kind = types.get(other.name)
+            if kind == "date":
+                sides[index] = nw.lit(date.fromisoformat(one.value[:10]))
+            elif kind == "timestamp":
+                moment = datetime.fromisoformat(one.value)
+                sides[index] = nw.lit(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    return sides[0], sides[1]
+
+
+def matching(values: list[Any], pattern: str) -> list[Any]:
+    """The texts in which Python's ``re`` finds ``pattern``: for patterns that an engine cannot run."""
+    compiled = re.compile(pattern)
+    return [value for value in values if isinstance(value, str) and compiled.search(value)]
+
+
+def patterns(expression: Expression) -> list[Matches]:
+    """Every pattern match inside ``expression``."""
+    match expression:
+        case Matches():
+            return [expression]
+        case And(terms) | Or(terms):
+            return [found for term in terms for found in patterns(term)]
+        case Not(term) | IsNull(term) | IsNaN(term) | InSet(term) | Length(term):
+            return patterns(term)
+        case Compare(_, left, right) | Arithmetic(_, left, right):
+            return patterns(left) + patterns(right)
+    return []
+
+
+def replace_matches(expression: Expression, known: Mapping[Matches, tuple[Any, ...]]) -> Expression:
+    """``expression`` with each pattern match replaced by membership among the texts that match."""
+    match expression:
+        case Matches(term) if expression in known:
+            return InSet(term, known[expression])
+        case And(terms):
+            return And(tuple(replace_matches(term, known) for term in terms))
+        case Or(terms):
+            return Or(tuple(replace_matches(term, known) for term in terms))
+        case Not(term):
+            return Not(replace_matches(term, known))
+    return expression

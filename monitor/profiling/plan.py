@@ -1,0 +1,51 @@
+"""What contracts, drift and quality need of one window, merged into one scan."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from checks.core.expression import Column, Compare, Expression, Literal, columns
+from checks.core.profile import Binning
+from monitor.config.model import MonitorConfig
+
+ERRORS = "service.errors"
+"""The internal rule that counts answers with a server error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One scan: the binning, the predicates to count, and which columns are read.
+
+    ``key`` keys the hashes of category texts that may not be stored.
+    """
+
+    binning: Binning
+    rules: Mapping[str, Expression] = field(default_factory=dict)
+    version: str | None = None
+    timestamp: str = ""
+    key: bytes = b""
+
+    def columns(self, available: Mapping[str, str]) -> list[str]:
+        """The columns that the scan reads, of those that are there."""
+        wanted = [c.name for c in self.binning.columns]
+        for predicate in self.rules.values():
+            wanted += sorted(columns(predicate))
+        if self.version:
+            wanted.append(self.version)
+        return [name for name in dict.fromkeys(wanted) if name in available]
+
+
+def service_rules(monitor: MonitorConfig, types: Mapping[str, str]) -> dict[str, Expression]:
+    """The predicates of the service section."""
+    status = monitor.columns.status
+    if status is None or types.get(status) not in ("integer", "number"):
+        return {}
+    return {ERRORS: Compare(">=", Column(status), Literal(500))}
+
+
+def private_category(text: str, key: bytes) -> str:
+    """A category text as a keyed hash: ``#`` and 12 hex digits."""
+    return "#" + hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:12]
