@@ -72,6 +72,6 @@ def system_clock() -> Clock:
     return FileClock(Path(path)) if path else SystemClock()
 
 
-def cpu_seconds() -> float:
+def stopwatch() -> float:
     """Seconds of a counter for measuring how long work took."""
     return time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import singledispatchmethod
@@ -17,6 +17,7 @@ from contracts.infer import infer_contract
 from contracts.judge import bind
 from contracts.load import load_contract
 from contracts.model import Contract
+from monitor.clock import stopwatch
 from monitor.config.model import MonitorConfig
 from monitor.evaluation import sections
 from monitor.evaluation.quality import check_columns, judge_quality
@@ -169,7 +170,7 @@ class Evaluator:
 
     @answer.register
     def _(self, job: RunJob) -> Outcome:
-        started = time.perf_counter()
+        started = stopwatch()
         monitor, window = job.monitor, job.window
         binning = self._binning(job.binning)
         reference = Profile.from_bytes(job.reference, binning)
@@ -219,7 +220,7 @@ class Evaluator:
             model_versions=profile.versions, fingerprint=fingerprint,
             quality_counts=quality.counts if quality else None, labelled=quality.labelled if quality else None,
             contract_id=contract.id if contract else "", contract_version=contract.version if contract else "",
-            contract_hash=contract.hash if contract else "", seconds=round(time.perf_counter() - started, 4),
+            contract_hash=contract.hash if contract else "", seconds=round(stopwatch() - started, 4),
             violations=violations, drift_p_value=drift["p_value"], drift_learning=drift["learning"],
         )
 

@@ -1,0 +1,201 @@
+"""The fold: the current results of a monitor's windows, in order, give the state of its rules and its incidents.
+
+It reads no clock and no history of its own, so that a rerun, a duplicate, a backfill or a late window leads to the same
+state as if everything had come in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from checks.core.result import Verdict
+from checks.core.window import Window
+from monitor.ports import RuleResult
+
+FORGET_AFTER = 14
+"""Windows after which a rule that cannot be known closes, and after which a drifted level is the new normal."""
+
+DRIFT_RULE = "drift"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResults:
+    """The current results of one window."""
+
+    window: Window
+    results: Sequence[RuleResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How many breaching windows fire, and how many good ones clear.
+
+    ``fire`` is (k, n); ``contract_clear`` is the number for contract and data rules, of which a single good window is
+    proof enough.
+    """
+
+    fire: tuple[int, int] = (1, 1)
+    clear: int = 2
+    contract_clear: int = 1
+
+    def clear_of(self, family: str) -> int:
+        return self.contract_clear if family in ("contract", "data") else self.clear
+
+    def fire_of(self, result: RuleResult) -> tuple[int, int]:
+        sure = result.family in ("contract", "data", "drift") or (result.low is not None and result.high is not None)
+        return (1, 1) if sure else self.fire
+
+
+@dataclass(slots=True)
+class RuleState:
+    """Where one rule stands: ok, pending, firing or recovering."""
+
+    rule: str
+    family: str
+    state: str = "ok"
+    severity: Verdict = Verdict.WARN
+    since: datetime | None = None
+    good: int = 0
+    unknown: int = 0
+    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=100))
+
+
+@dataclass(slots=True)
+class Episode:
+    """What one incident is about: a stretch of windows in which rules of one family fired.
+
+    ``windows`` are the starts of the breaching windows; ``closed`` is the window that ended it, None while open;
+    ``reason`` is resolved, expired or new normal.
+    """
+
+    family: str
+    first: datetime
+    last: datetime
+    severity: Verdict
+    members: dict[str, RuleResult] = field(default_factory=dict)
+    windows: list[datetime] = field(default_factory=list)
+    closed: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The desired state: every episode in the range, and where each rule stands at its end."""
+
+    episodes: tuple[Episode, ...]
+    rules: Mapping[str, RuleState]
+
+
+def fold(windows: Sequence[WindowResults], policy: Policy, openers: frozenset[datetime]) -> Folded:
+    """Fold the windows, ordered by start.
+
+    ``openers`` are the windows for which the token ledger let a drift incident open.
+    """
+    rules: dict[str, RuleState] = {}
+    episodes: list[Episode] = []
+    open_by_family: dict[str, Episode] = {}
+    for item in windows:
+        start = item.window.start
+        here = {result.rule: result for result in item.results}
+        for rule, state in rules.items():
+            if rule not in here:
+                _unknown(state)
+        for rule, result in here.items():
+            state = rules.setdefault(rule, RuleState(rule, result.family))
+            current = open_by_family.get(result.family)
+            allowed = rule != DRIFT_RULE or start in openers or current is not None
+            _step(state, result, policy, start, allowed)
+        families = dict.fromkeys([*open_by_family, *(state.family for state in rules.values())])
+        for family in families:
+            _family(family, item, here, rules, open_by_family, episodes)
+    return Folded(tuple(episodes), rules)
+
+
+def _unknown(state: RuleState) -> None:
+    if state.state in ("firing", "recovering"):
+        state.unknown += 1
+
+
+def _step(state: RuleState, result: RuleResult, policy: Policy, start: datetime, allowed: bool) -> None:
+    verdict = Verdict(result.verdict)
+    if not verdict.known:
+        _unknown(state)
+        return
+    state.unknown = 0
+    if verdict.breach and (allowed and result.state != "watch" or state.state in ("firing", "recovering")):
+        state.recent.append(True)
+        need, of = policy.fire_of(result)
+        state.good = 0
+        if state.state == "recovering":
+            state.state = "firing"
+        if state.state == "firing":
+            state.severity = _graver(state.severity, verdict)
+        elif sum(list(state.recent)[-of:]) >= need:
+            state.state, state.since, state.severity = "firing", start, verdict
+        else:
+            state.state = "pending"
+        return
+    state.recent.append(False)
+    if state.state in ("firing", "recovering"):
+        if not verdict.breach and result.cleared:
+            state.good += 1
+            state.state = "recovering"
+        if state.good >= policy.clear_of(state.family):
+            _reset(state)
+    elif state.state == "pending":
+        state.state = "ok"
+
+
+def _reset(state: RuleState) -> None:
+    state.state, state.since, state.good, state.unknown = "ok", None, 0, 0
+    state.severity = Verdict.WARN
+    state.recent.clear()
+
+
+def _graver(left: Verdict, right: Verdict) -> Verdict:
+    return Verdict.FAIL if Verdict.FAIL in (left, right) else Verdict.WARN
+
+
+def _family(
+    family: str, item: WindowResults, here: Mapping[str, RuleResult], rules: Mapping[str, RuleState],
+    open_by_family: dict[str, Episode], episodes: list[Episode],
+) -> None:
+    start = item.window.start
+    members = [state for state in rules.values() if state.family == family]
+    firing = [state for state in members if state.state in ("firing", "recovering")]
+    episode = open_by_family.get(family)
+    if episode is None:
+        fresh = [state for state in firing if state.state == "firing"]
+        if not fresh:
+            return
+        severity = Verdict.FAIL if any(s.severity is Verdict.FAIL for s in fresh) else Verdict.WARN
+        episode = Episode(family, start, start, severity)
+        episodes.append(episode)
+        open_by_family[family] = episode
+    breached = False
+    for state in firing:
+        result = here.get(state.rule)
+        if result is not None and Verdict(result.verdict).breach and state.state == "firing":
+            worse = episode.members.get(state.rule)
+            if worse is None or (worse.verdict == "warn" and result.verdict == "fail"):
+                episode.members[state.rule] = result
+            episode.severity = _graver(episode.severity, Verdict(result.verdict))
+            breached = True
+    if breached:
+        episode.last = start
+        episode.windows.append(start)
+    expired = [state for state in firing if state.unknown >= FORGET_AFTER]
+    for state in expired:
+        _reset(state)
+    adopted = family == "drift" and len(episode.windows) >= FORGET_AFTER
+    if adopted:
+        for state in firing:
+            if state.rule == DRIFT_RULE:
+                _reset(state)
+    if not any(state.state in ("firing", "recovering") for state in members):
+        episode.closed = start
+        episode.reason = "new normal" if adopted else "expired" if expired else "resolved"
+        del open_by_family[family]

@@ -1,0 +1,86 @@
+"""Desired state against what was announced: which transitions are due."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from monitor.alerting.fold import Episode
+
+FIRED, UPDATED, RESOLVED, WITHDRAWN = (
+    "incident.fired", "incident.updated", "incident.resolved", "incident.withdrawn",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An incident as it was announced."""
+
+    id: int
+    family: str
+    severity: str
+    state: str
+    first: datetime
+    last: datetime
+    closed: datetime | None
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One thing to announce: of an incident that is known, or (``incident`` None) of a new one."""
+
+    type: str
+    incident: int | None
+    episode: Episode | None
+    why: str = ""
+
+
+def diff(episodes: Sequence[Episode], known: Sequence[Known], since: datetime) -> tuple[list[Transition], dict[int, Episode]]:
+    """The transitions from the announced incidents to the desired ``episodes``, and which episode each incident is.
+
+    An episode is the incident of its family that shares a window with it. An announced incident that began at or after
+    ``since`` and has no episode any more is withdrawn, once.
+    """
+    transitions: list[Transition] = []
+    matched: dict[int, Episode] = {}
+    left = sorted(known, key=lambda k: k.first)
+    for episode in sorted(episodes, key=lambda e: (e.first, e.family)):
+        same = next((k for k in left if k.family == episode.family and _overlap(k, episode)), None)
+        if same is None:
+            transitions.append(Transition(FIRED, None, episode))
+            if episode.closed is not None:
+                transitions.append(Transition(RESOLVED, None, episode, episode.reason))
+            continue
+        left.remove(same)
+        matched[same.id] = episode
+        transitions += _of_known(same, episode)
+    for gone in left:
+        if gone.state != "withdrawn" and gone.first >= since:
+            transitions.append(Transition(WITHDRAWN, gone.id, None, "withdrawn after late data"))
+    return transitions, matched
+
+
+def _overlap(known: Known, episode: Episode) -> bool:
+    end = episode.closed or episode.last
+    known_end = known.closed or known.last
+    if known.closed is None and episode.closed is None:
+        return True
+    return known.first <= max(end, episode.last) and episode.first <= max(known_end, known.last)
+
+
+def _of_known(known: Known, episode: Episode) -> list[Transition]:
+    found: list[Transition] = []
+    if known.state == "open":
+        risen = known.severity == "warn" and str(episode.severity) == "fail"
+        new = [rule for rule in episode.members if rule not in known.members]
+        if risen:
+            found.append(Transition(UPDATED, known.id, episode, "now fail"))
+        elif new:
+            found.append(Transition(UPDATED, known.id, episode, f"also {', '.join(new[:5])}"))
+        if episode.closed is not None:
+            found.append(Transition(RESOLVED, known.id, episode, episode.reason))
+    elif known.state in ("closed", "withdrawn") and episode.closed is None:
+        found.append(Transition(UPDATED, known.id, episode, "open again after late data"))
+    return found

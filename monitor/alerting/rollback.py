@@ -1,0 +1,209 @@
+"""When a rollback helps: the guards, each a pure function of the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from checks.core.window import Window
+
+FAMILIES = ("quality", "service")
+SHARE_LIVE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """One window as the guards see it: its versions, and the verdicts of the breaching rules in it."""
+
+    window: Window
+    versions: dict[str, int]
+    verdict: str
+    rules: dict[str, str]
+    rows: int
+    enough: bool
+
+    @property
+    def version(self) -> str | None:
+        """The version that served at least 95% of the rows, or None."""
+        total = sum(self.versions.values())
+        if not total:
+            return None
+        name, count = max(self.versions.items(), key=lambda item: item[1])
+        return name if count / total >= SHARE_LIVE else None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that the guards look at."""
+
+    family: str
+    severity: str
+    rules: tuple[str, ...]
+    fire: tuple[int, int]
+    clear: int
+    witnesses: Sequence[Witness]
+    now: datetime
+    length: timedelta
+    lateness: timedelta
+    attribution: timedelta
+    cooldown: timedelta
+    to_version: str
+    fallback: str | None
+    bad_versions: frozenset[str]
+    previous_rollbacks: Sequence[tuple[datetime, str, str]] = ()
+    fleet_today: int = 0
+    kill_switch: bool = False
+    held_by: str = ""
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """One guard's answer."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the guards say: versions, and every guard with its reason."""
+
+    from_version: str
+    to_version: str
+    guards: tuple[Guard, ...] = field(default=())
+
+    @property
+    def allowed(self) -> bool:
+        return all(guard.passed for guard in self.guards)
+
+
+def propose(evidence: Evidence) -> Proposal:
+    """Evaluate guards 1 to 6."""
+    ordered = sorted(evidence.witnesses, key=lambda w: w.window.start)
+    live = _live(ordered)
+    breaching = [w for w in ordered if any(w.rules.get(rule) in ("warn", "fail") for rule in evidence.rules)]
+    recent = [w for w in breaching if w.version == live]
+    previous = _previous(ordered, live)
+    target = evidence.to_version
+    if target == "last_good":
+        target = evidence.fallback or previous or ""
+    guards = (
+        _family(evidence),
+        _evidence(evidence, ordered, recent, live),
+        _attribution(evidence, ordered, recent, live, previous, target),
+        _versions(evidence, live, target),
+        _frequency(evidence),
+        _timely(evidence, ordered),
+    )
+    return Proposal(live or "", target, guards)
+
+
+def _live(ordered: Sequence[Witness]) -> str | None:
+    return next((w.version for w in reversed(ordered) if w.rows), None)
+
+
+def _previous(ordered: Sequence[Witness], live: str | None) -> str | None:
+    before = [w.version for w in ordered if w.version is not None and w.version != live]
+    return before[-1] if before else None
+
+
+def _family(evidence: Evidence) -> Guard:
+    good = evidence.family in FAMILIES and evidence.severity == "fail"
+    return Guard(
+        "family", good,
+        f"a {evidence.severity} of family {evidence.family}" + ("" if good else "; only a fail of quality or service rolls back"),
+    )
+
+
+def _evidence(evidence: Evidence, ordered: Sequence[Witness], recent: Sequence[Witness], live: str | None) -> Guard:
+    need, of = evidence.fire
+    if live is None:
+        return Guard("evidence", False, "the version now live is not known")
+    mine = [w for w in ordered if w.version == live and any(r in w.rules for r in evidence.rules)]
+    known = [w for w in mine if any(w.rules.get(r) in ("pass", "warn", "fail") for r in evidence.rules)][-of:]
+    bad = [w for w in known if any(w.rules.get(r) == "fail" for r in evidence.rules)]
+    unsure = [w for w in bad if w.verdict in ("error", "no_data", "inhibited") or not w.enough]
+    passed = len(bad) >= need and not unsure
+    return Guard(
+        "evidence", passed,
+        f"{len(bad)} of the last {len(known)} known windows of {live} fail with enough rows; {need} of {of} are needed"
+        + (f"; {len(unsure)} of them cannot be trusted" if unsure else ""),
+    )
+
+
+def _attribution(
+    evidence: Evidence, ordered: Sequence[Witness], recent: Sequence[Witness], live: str | None, previous: str | None, target: str,
+) -> Guard:
+    if not recent or live is None:
+        return Guard("attribution", False, "no breaching window belongs to the version now live")
+    if evidence.fallback is not None and target == evidence.fallback:
+        return Guard("attribution", True, f"{target} is marked as fallback and needs no history")
+    if previous is None:
+        return Guard("attribution", False, f"no version before {live} is known")
+    went_live = next(w.window.start for w in _streak(ordered, live))
+    delay = recent[0].window.start - went_live
+    soon = timedelta(0) <= delay < evidence.attribution
+    mine = [w for w in ordered if w.version == target and w.window.start < went_live]
+    known = [w for w in mine if any(w.rules.get(r) in ("pass", "warn", "fail") for r in evidence.rules)][-evidence.clear :]
+    healthy = len(known) >= evidence.clear and all(
+        w.rules.get(r, "pass") not in ("warn", "fail") for w in known for r in evidence.rules
+    )
+    detail = f"{live} went live {went_live:%Y-%m-%d %H:%MZ}, first breach {delay.total_seconds() / 3600:.0f} h later"
+    detail += f"; {target} was within limits on its last {len(known)} known windows" if healthy else (
+        f"; {target} was not within limits on its last {evidence.clear} windows: the data may have changed, going back may not help"
+    )
+    return Guard("attribution", soon and healthy, detail)
+
+
+def _streak(ordered: Sequence[Witness], live: str) -> list[Witness]:
+    """The windows from where ``live`` began to serve without another version in between."""
+    streak: list[Witness] = []
+    for witness in reversed(ordered):
+        if witness.version not in (live, None):
+            break
+        if witness.version == live:
+            streak.append(witness)
+    return list(reversed(streak))
+
+
+def _versions(evidence: Evidence, live: str | None, target: str) -> Guard:
+    if not target:
+        return Guard("versions", False, "there is no version to go back to")
+    if target == live:
+        return Guard("versions", False, f"{target} is live already")
+    if target in evidence.bad_versions:
+        return Guard("versions", False, f"{target} is on the list of bad versions")
+    left = {old for _, old, _ in evidence.previous_rollbacks}
+    if target in left:
+        return Guard("versions", False, f"{target} was itself rolled back from")
+    return Guard("versions", True, f"from {live} to {target}, if {live} is still live then")
+
+
+def _frequency(evidence: Evidence) -> Guard:
+    recent = [at for at, _, _ in evidence.previous_rollbacks if evidence.now - at < evidence.cooldown]
+    if recent:
+        return Guard("frequency", False, f"this model was rolled back at {recent[-1]:%Y-%m-%d %H:%MZ}, within the cool-down")
+    if evidence.fleet_today >= 3:
+        return Guard("frequency", False, f"{evidence.fleet_today} rollbacks of the fleet today; 3 are the most")
+    return Guard("frequency", True, "none of this model within the cool-down")
+
+
+def _timely(evidence: Evidence, ordered: Sequence[Witness]) -> Guard:
+    if evidence.kill_switch:
+        return Guard("timely", False, "the kill switch is set")
+    if evidence.held_by:
+        return Guard("timely", False, f"held by {evidence.held_by}")
+    newest = next((w.window.end for w in reversed(ordered) if w.rows), None)
+    allowed = max(2 * evidence.length, timedelta(hours=24)) + evidence.lateness
+    if newest is None or evidence.now - newest > allowed:
+        shown = f"{newest:%Y-%m-%d %H:%MZ}" if newest else "never"
+        return Guard("timely", False, f"what is live now is not known: the newest window ended {shown}")
+    return Guard("timely", True, "no hold, no kill switch, the newest window is recent")
+
+
+def not_after(decided: datetime, length: timedelta) -> datetime:
+    """The moment after which a decided rollback is too late: two windows, at most an hour."""
+    return decided + min(2 * length, timedelta(hours=1))

@@ -1,0 +1,93 @@
+"""Opening the store: SQLite in WAL mode with immediate transactions, or PostgreSQL; and its schema version."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from checks.core.errors import StoreError
+
+HEAD = "0001"
+"""The schema version that this code works with; a test compares it with the newest migration."""
+
+READ = {"driftd_read": True}
+
+
+def redacted(url: str) -> str:
+    """The URL without its password."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "(not a database URL)"
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for ``url``; nothing is connected yet."""
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            if parsed.database and parsed.database != ":memory:":
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            engine = sa.create_engine(parsed, connect_args={"timeout": 60, "check_same_thread": False})
+            event.listen(engine, "connect", _sqlite_connect)
+            event.listen(engine, "begin", _sqlite_begin)
+            return engine
+        if parsed.get_backend_name() == "postgresql":
+            return sa.create_engine(parsed, pool_pre_ping=True, pool_size=8, connect_args={"connect_timeout": 5})
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise StoreError(f"store {redacted(url)}: {error}") from None
+    except ModuleNotFoundError as error:
+        raise StoreError(f"store {redacted(url)}: {error}; install driftd[sql]") from None
+    except OSError as error:
+        raise StoreError(f"store {redacted(url)}: {error}") from None
+    raise StoreError(f"store {redacted(url)}: allowed are sqlite:/// and postgresql+psycopg://")
+
+
+def _sqlite_connect(connection: sqlite3.Connection, _: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    read = connection.get_execution_options().get("driftd_read")
+    connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
+
+
+def schema_version(engine: Engine) -> str | None:
+    """The version that the store has; None for an empty store. `StoreError` when it cannot be reached."""
+    try:
+        with engine.connect().execution_options(**READ) as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+            return str(found) if found is not None else None
+    except SQLAlchemyError as error:
+        raise StoreError(f"store {redacted(str(engine.url))}: cannot be opened: {reason(error)}") from None
+
+
+def reason(error: SQLAlchemyError) -> str:
+    """What the database said, in one line and without parameters."""
+    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return (str(original).strip().splitlines() or [type(original).__name__])[0]
+
+
+def ensure_schema(engine: Engine) -> None:
+    """Create the schema in an empty store; refuse an older or newer one."""
+    version = schema_version(engine)
+    if version is None:
+        from monitor.store.migrate import upgrade
+
+        upgrade(engine)
+    elif version != HEAD:
+        older = version < HEAD
+        action = "run driftd migrate" if older else "this driftd is older than the store: install a newer one"
+        raise StoreError(f"store {redacted(str(engine.url))}: its schema is {version}, this driftd needs {HEAD}; {action}")

@@ -1,0 +1,119 @@
+"""Incidents, what was announced of them, alerts, tokens and rollbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from monitor.alerting.fold import RuleState
+from monitor.alerting.incidents import Known
+from monitor.store import tables as t
+
+
+def known_since(connection: Connection, monitor: str, since: datetime) -> list[Known]:
+    """The incidents of a monitor that were open at or after ``since``."""
+    i = t.incident.c
+    query = sa.select(t.incident).where(i.monitor == monitor, sa.or_(i.state == "open", i.last_window >= since))
+    return [
+        Known(row.id, row.family, row.severity, row.state, row.first_window, row.last_window, row.closed_window, tuple(row.members))
+        for row in connection.execute(query.order_by(i.id))
+    ]
+
+
+def get(connection: Connection, incident: int) -> Row[Any]:
+    """One incident."""
+    return connection.execute(sa.select(t.incident).where(t.incident.c.id == incident)).one()
+
+
+def create(connection: Connection, **values: Any) -> int:
+    """Store a new incident; answers its number."""
+    return int(connection.execute(t.incident.insert().values(**values).returning(t.incident.c.id)).scalar_one())
+
+
+def update(connection: Connection, incident: int, **values: Any) -> None:
+    """Set columns of an incident."""
+    connection.execute(t.incident.update().where(t.incident.c.id == incident).values(**values))
+
+
+def listing(connection: Connection, state: str | None = None, monitor: str | None = None, limit: int | None = None) -> list[Row[Any]]:
+    """Incidents, newest first."""
+    query = sa.select(t.incident).order_by(t.incident.c.first_window.desc(), t.incident.c.id.desc())
+    if state is not None:
+        query = query.where(t.incident.c.state == state)
+    if monitor is not None:
+        query = query.where(t.incident.c.monitor == monitor)
+    return list(connection.execute(query.limit(limit) if limit else query))
+
+
+def open_spans(connection: Connection, monitor: str) -> list[tuple[str, datetime, datetime, datetime | None, int]]:
+    """Family, first and last breaching window, closing window and number of windows of drift and data incidents."""
+    i = t.incident.c
+    query = sa.select(i.family, i.first_window, i.last_window, i.closed_window, i.windows)
+    return [tuple(row) for row in connection.execute(query.where(i.monitor == monitor, i.family.in_(("drift", "data")), i.state != "withdrawn"))]
+
+
+def append(connection: Connection, incident: int, kind: str, at: datetime, make_payload: Any) -> tuple[int, dict[str, Any]]:
+    """Append the next announcement of an incident; ``make_payload(sequence)`` gives what it says."""
+    a = t.announcement.c
+    last = connection.execute(sa.select(sa.func.max(a.sequence)).where(a.incident_id == incident)).scalar() or 0
+    payload = make_payload(last + 1)
+    connection.execute(
+        t.announcement.insert().values(incident_id=incident, sequence=last + 1, type=kind, at=at, payload=payload)
+    )
+    return last + 1, payload
+
+
+def announcements(connection: Connection, incident: int) -> list[Row[Any]]:
+    """Everything announced of an incident, in order."""
+    query = sa.select(t.announcement).where(t.announcement.c.incident_id == incident)
+    return list(connection.execute(query.order_by(t.announcement.c.sequence)))
+
+
+def save_alerts(connection: Connection, monitor: str, states: Mapping[str, RuleState], now: datetime) -> None:
+    """Replace the stored rule states of a monitor by those that are not ok."""
+    connection.execute(t.alert.delete().where(t.alert.c.monitor == monitor))
+    rows = [
+        {"monitor": monitor, "rule": s.rule, "family": s.family, "state": s.state, "severity": str(s.severity), "since": s.since or now}
+        for s in states.values() if s.state != "ok"
+    ]
+    if rows:
+        connection.execute(t.alert.insert(), rows)
+
+
+def tokens(connection: Connection, monitor: str) -> list[datetime]:
+    """The windows that cost this monitor a token."""
+    return list(connection.execute(sa.select(t.token.c.window).where(t.token.c.monitor == monitor)).scalars())
+
+
+def owner_tokens(connection: Connection, owner: str) -> list[datetime]:
+    """The windows that cost any monitor of this owner a token."""
+    return list(connection.execute(sa.select(t.token.c.window).where(t.token.c.owner == owner)).scalars())
+
+
+def spend(connection: Connection, monitor: str, owner: str, window: datetime, now: datetime) -> None:
+    """Append to the token ledger; a window pays once."""
+    connection.execute(t.token.insert().values(monitor=monitor, owner=owner, window=window, at=now))
+
+
+def rollback_of(connection: Connection, incident: int) -> Row[Any] | None:
+    """The rollback of an incident."""
+    return connection.execute(sa.select(t.rollback).where(t.rollback.c.incident_id == incident)).one_or_none()
+
+
+def rollbacks(connection: Connection, monitor: str | None = None) -> list[Row[Any]]:
+    """Rollbacks, newest first."""
+    query = sa.select(t.rollback).order_by(t.rollback.c.id.desc())
+    return list(connection.execute(query.where(t.rollback.c.monitor == monitor) if monitor else query))
+
+
+def save_rollback(connection: Connection, rollback: int | None, **values: Any) -> int:
+    """Insert or update a rollback; answers its number."""
+    if rollback is None:
+        values = {"posts": 0, "detail": "", **values}
+        return int(connection.execute(t.rollback.insert().values(**values).returning(t.rollback.c.id)).scalar_one())
+    connection.execute(t.rollback.update().where(t.rollback.c.id == rollback).values(**values))
+    return rollback

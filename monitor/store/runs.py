@@ -1,0 +1,206 @@
+"""Monitors, runs, results and profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from checks.core.window import Window
+from monitor.ports import BaselineWindow, ProfiledWindow, RuleResult, Settings
+from monitor.store import tables as t
+
+RESULT_COLUMNS = ("rule", "family", "verdict", "value", "low", "high", "n", "column", "slice", "state", "cleared", "reason")
+
+
+def settings_of(connection: Connection, name: str) -> Row[Any] | None:
+    """The stored row of a monitor."""
+    return connection.execute(sa.select(t.monitor).where(t.monitor.c.name == name)).one_or_none()
+
+
+def save_settings(connection: Connection, name: str, key: str, settings: Settings, config_hash: str, now: datetime) -> None:
+    """Freeze a monitor's settings; what was built under other settings no longer counts."""
+    body = asdict(settings)
+    for field in ("start", "reference_from", "reference_to"):
+        body[field] = body[field].isoformat()
+    connection.execute(t.monitor.delete().where(t.monitor.c.name == name))
+    connection.execute(
+        t.monitor.insert().values(
+            name=name, settings_key=key, settings=body, created_at=now, config_hash=config_hash, labels_seen=""
+        )
+    )
+
+
+def read_settings(row: Row[Any]) -> Settings:
+    """The settings that `save_settings` froze."""
+    body = dict(row.settings)
+    for field in ("start", "reference_from", "reference_to"):
+        body[field] = datetime.fromisoformat(body[field])
+    body["notes"] = tuple(body["notes"])
+    return Settings(**body)
+
+
+def update_monitor(connection: Connection, name: str, **values: Any) -> None:
+    """Set columns of a monitor's row."""
+    connection.execute(t.monitor.update().where(t.monitor.c.name == name).values(**values))
+
+
+def save_binning(connection: Connection, name: str, binning_hash: str, body: str, reference: bytes, now: datetime) -> None:
+    """Store a binning once, under its hash, with the profile of the whole reference."""
+    there = connection.execute(sa.select(t.binning.c.hash).where(t.binning.c.hash == binning_hash)).scalar()
+    if there is None:
+        connection.execute(t.binning.insert().values(hash=binning_hash, body=body, created_at=now))
+    update_monitor(connection, name, binning=binning_hash, reference=reference)
+
+
+def binning_body(connection: Connection, binning_hash: str) -> str:
+    """The JSON of a stored binning."""
+    return str(connection.execute(sa.select(t.binning.c.body).where(t.binning.c.hash == binning_hash)).scalar_one())
+
+
+def save_profiles(connection: Connection, name: str, binning_hash: str, kind: str, revision: int, found: Iterable[ProfiledWindow]) -> None:
+    """Store profiles, replacing those of the same windows and revision."""
+    for item in found:
+        at = (t.profile.c.monitor == name, t.profile.c.start == item.window.start, t.profile.c.revision == revision, t.profile.c.kind == kind)
+        connection.execute(t.profile.delete().where(*at))
+        connection.execute(
+            t.profile.insert().values(
+                monitor=name, start=item.window.start, end=item.window.end, revision=revision, kind=kind,
+                binning=binning_hash, rows=item.rows, body=item.profile,
+            )
+        )
+
+
+def baseline(
+    connection: Connection, name: str, binning_hash: str, before: datetime, count: int, left_out: Sequence[tuple[datetime, datetime]],
+) -> tuple[BaselineWindow, ...]:
+    """The newest ``count`` profiled windows that end at or before ``before``, in order.
+
+    Per window the newest revision; windows that start inside one of ``left_out`` (half-open) do not count, nor do empty
+    ones.
+    """
+    p = t.profile.c
+    query = (
+        sa.select(p.start, p.end, p.revision, p.rows, p.body)
+        .where(p.monitor == name, p.binning == binning_hash, p.kind.in_(("window", "reference")), p.end <= before)
+        .order_by(p.start.desc(), p.revision.desc(), p.kind.desc())
+        .limit(4 * count + 200)
+    )
+    found: dict[datetime, BaselineWindow] = {}
+    for row in connection.execute(query):
+        if row.start in found or not row.rows or any(a <= row.start < b for a, b in left_out):
+            continue
+        found[row.start] = BaselineWindow(Window(row.start, row.end), row.revision, row.body)
+        if len(found) == count:
+            break
+    return tuple(sorted(found.values(), key=lambda b: b.window.start))
+
+
+def profile_of(connection: Connection, name: str, start: datetime, revision: int, kind: str = "window") -> bytes | None:
+    """A stored profile."""
+    p = t.profile.c
+    query = sa.select(p.body).where(p.monitor == name, p.start == start, p.revision <= revision, p.kind == kind)
+    return connection.execute(query.order_by(p.revision.desc()).limit(1)).scalar()
+
+
+def baseline_of(connection: Connection, name: str, pinned: Sequence[Sequence[Any]]) -> tuple[BaselineWindow, ...]:
+    """The baseline that a run pinned, as far as its profiles are still kept."""
+    found = []
+    p = t.profile.c
+    for start, revision in pinned:
+        row = connection.execute(
+            sa.select(p.start, p.end, p.body).where(
+                p.monitor == name, p.start == datetime.fromisoformat(start), p.revision == revision,
+                p.kind.in_(("window", "reference")),
+            )
+        ).first()
+        if row is not None:
+            found.append(BaselineWindow(Window(row.start, row.end), revision, row.body))
+    return tuple(found)
+
+
+def current_run(connection: Connection, name: str, start: datetime) -> Row[Any] | None:
+    """The newest revision of a window."""
+    r = t.run.c
+    return connection.execute(sa.select(t.run).where(r.monitor == name, r.start == start, r.current)).one_or_none()
+
+
+def evaluated_starts(connection: Connection, name: str, since: datetime) -> dict[datetime, tuple[str, datetime | None]]:
+    """Verdict and time of retry of every evaluated window from ``since`` on."""
+    r = t.run.c
+    query = sa.select(r.start, r.verdict, r.retry_at).where(r.monitor == name, r.current, r.start >= since)
+    return {row.start: (row.verdict, row.retry_at) for row in connection.execute(query)}
+
+
+def recent_runs(connection: Connection, name: str | None, since: datetime | None = None, limit: int | None = None) -> list[Row[Any]]:
+    """Current runs, newest first, without their sections."""
+    r = t.run.c
+    columns = [c for c in t.run.c if c.name not in ("sections", "baseline")]
+    query = sa.select(*columns).where(r.current).order_by(r.start.desc(), r.monitor)
+    if name is not None:
+        query = query.where(r.monitor == name)
+    if since is not None:
+        query = query.where(r.start >= since)
+    return list(connection.execute(query.limit(limit) if limit else query))
+
+
+def insert_run(connection: Connection, values: dict[str, Any], results: Sequence[RuleResult], violations: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """Store a run as the current one of its window; answers its id and revision.
+
+    A run in error is replaced by its retry at the same revision; any other becomes the revision before.
+    """
+    old = current_run(connection, values["monitor"], values["start"])
+    revision = 1
+    attempts = 1
+    if old is not None:
+        if old.verdict == "error":
+            revision, attempts = old.revision, old.attempts + 1
+            connection.execute(t.result.delete().where(t.result.c.run_id == old.id))
+            connection.execute(t.violation.delete().where(t.violation.c.run_id == old.id))
+            connection.execute(t.run.delete().where(t.run.c.id == old.id))
+        else:
+            revision = old.revision + 1
+            connection.execute(t.run.update().where(t.run.c.id == old.id).values(current=False))
+    inserted = connection.execute(
+        t.run.insert().values(**values, revision=revision, current=True, attempts=attempts).returning(t.run.c.id)
+    )
+    run_id = int(inserted.scalar_one())
+    if results:
+        rows = [{**{c: getattr(result, c) for c in RESULT_COLUMNS}, "run_id": run_id} for result in results]
+        connection.execute(t.result.insert(), rows)
+    if violations:
+        connection.execute(t.violation.insert(), [{"run_id": run_id, "rule": v["rule"], "body": v} for v in violations])
+    return run_id, revision
+
+
+def results_since(connection: Connection, name: str, since: datetime) -> list[tuple[Window, list[RuleResult]]]:
+    """The current results of every window from ``since`` on, in order."""
+    r = t.run.c
+    runs = connection.execute(
+        sa.select(r.id, r.start, r.end).where(r.monitor == name, r.current, r.start >= since).order_by(r.start)
+    ).all()
+    by_run: dict[int, list[RuleResult]] = {row.id: [] for row in runs}
+    columns = [t.result.c[c] for c in RESULT_COLUMNS]
+    query = sa.select(t.result.c.run_id, *columns).join(t.run, r.id == t.result.c.run_id)
+    for row in connection.execute(query.where(r.monitor == name, r.current, r.start >= since)):
+        by_run[row.run_id].append(RuleResult(*row[1:]))
+    return [(Window(row.start, row.end), by_run[row.id]) for row in runs]
+
+
+def results_of(connection: Connection, run_id: int) -> list[RuleResult]:
+    """The results of one run."""
+    columns = [t.result.c[c] for c in RESULT_COLUMNS]
+    return [RuleResult(*row) for row in connection.execute(sa.select(*columns).where(t.result.c.run_id == run_id))]
+
+
+def prune(connection: Connection, now: datetime, profiles: timedelta, results: timedelta) -> None:
+    """Forget what is older than the retention says; announcements, tokens and audit rows stay."""
+    connection.execute(t.profile.delete().where(t.profile.c.end < now - profiles))
+    old = sa.select(t.run.c.id).where(t.run.c.end < now - results)
+    connection.execute(t.result.delete().where(t.result.c.run_id.in_(old)))
+    connection.execute(t.violation.delete().where(t.violation.c.run_id.in_(old)))
+    connection.execute(t.run.delete().where(t.run.c.end < now - results))
