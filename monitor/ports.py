@@ -40,13 +40,17 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """First and newest event, newest write, rows, and seconds between the newest row of each part and its write."""
+    """First and newest event, newest write, rows, seconds between the newest row of each part and its write.
+
+    ``gap`` is the usual number of seconds between the newest rows of consecutive parts; None with fewer than three.
+    """
 
     first: datetime | None
     last: datetime | None
     written: datetime | None
     rows: int
     lags: tuple[float, ...] = ()
+    gap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +84,31 @@ class ResolveJob(Job):
 
 
 @dataclass(frozen=True, slots=True)
-class BinningJob(Job):
-    """Freeze edges and categories from the reference range. Answer: the binning as JSON."""
+class ReferenceJob(Job):
+    """Freeze the binning and profile the reference windows, without judging them. Answer: `ReferenceAnswer`."""
 
     settings: Settings
     key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileJob(Job):
-    """Profile windows without judging them. Answer: a list of `ProfiledWindow`."""
-
-    settings: Settings
-    binning: str
-    key: bytes
-    windows: tuple[Window, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ProfiledWindow:
+    """A window's profile as bytes."""
+
     window: Window
     rows: int
     profile: bytes
-    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceAnswer:
+    """The binning as JSON with its hash, the profile of the whole reference, and those of its windows."""
+
+    binning: str
+    hash: str
+    total: bytes
+    rows: int
+    windows: tuple[ProfiledWindow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,6 @@ class RunJob(Job):
     now: datetime
     baseline: tuple[BaselineWindow, ...]
     reference: bytes
-    alert_below_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,15 @@ class Observation:
     fingerprints: dict[datetime, str]
     labelled: dict[datetime, float]
     labels_seen: str
+    usual_gap: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionsJob(Job):
+    """Which versions serve from a moment on. Answer: rows by version."""
+
+    since: datetime
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)

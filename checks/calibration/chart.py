@@ -22,8 +22,6 @@ Floats = NDArray[np.float64]
 LEAST_WINDOWS = 3
 LEARNED_WINDOWS = 28
 PRIOR_WEIGHT = 20.0
-LEARNING_LIMIT = 1e-3
-EXTREME = 1e-5
 MINIMUM_EFFECT = {"location": 0.05, "spread": 0.05, "category": 0.02, "other": 0.02, "missing": 0.005}
 
 
@@ -156,8 +154,3 @@ def _expected_shown(shown: Floats, seasons: NDArray[np.int64], now: int) -> Floa
     same = seasons == now
     mean: Floats = shown[same].mean(0) if same.sum() >= 4 else shown.mean(0)
     return mean
-
-
-def alert_below(budget_per_window: float, learning: bool) -> float:
-    """The p-value below which a window may open an incident: half the budget's share of one window."""
-    return LEARNING_LIMIT if learning else min(budget_per_window / 2, 0.5)

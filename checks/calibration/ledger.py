@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 TOKENS = 3.0
 CREDIT = 2.0
+LEARNING_LIMIT = 1e-3
+EXTREME = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +56,11 @@ def may_spend(budget: Budget, spent: Iterable[datetime], now: datetime, *, extre
     own = min(left for moment, left in after if moment == now)
     floor = -CREDIT if extreme else 0.0
     return own >= floor - 1e-9 and all(left >= -CREDIT - 1e-9 for _, left in after)
+
+
+def alert_below(budget_per_window: float, learning: bool) -> float:
+    """The p-value below which a window may open an incident: half the budget's share of one window.
+
+    Half, so that noise leaves tokens for the real thing; while the baseline is being learned, only below 1e-3.
+    """
+    return LEARNING_LIMIT if learning else min(budget_per_window / 2, 0.5)

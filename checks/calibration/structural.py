@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from checks.core.profile import Binning, ColumnBinning, ColumnProfile, Profile
 
 LEAST_ROWS = 50
+LEAST_WINDOWS = 5
 
 CONVERSIONS: tuple[tuple[str, float, float], ...] = (
     ("degrees Celsius instead of Fahrenheit", 1.8, 32.0),
@@ -25,7 +26,7 @@ CONVERSIONS: tuple[tuple[str, float, float], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class StructuralBreak:
-    """One break: ``kind`` is mostly_missing, mostly_unseen, beyond_edges, constant or unit_change."""
+    """One break: ``kind`` is mostly_missing, mostly_unseen, beyond_range, constant or unit_change."""
 
     column: str
     kind: str
@@ -87,12 +88,12 @@ def _numeric(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnPro
     unit = _unit_change(column, now, past)
     if unit is not None:
         return StructuralBreak(column.name, "unit_change", unit, rows)
-    if column.bins > 2:
-        for place, edge, word in ((0, column.edges[0], "below"), (-1, column.edges[-1], "beyond")):
-            if now.counts[place] == now.filled and all(p.counts[place] < 0.5 * max(p.filled, 1) for p in past):
-                return StructuralBreak(
-                    column.name, "beyond_edges", f"every value of {column.name} is {word} {edge:g}, where nearly none was", rows
-                )
+    highest, lowest = max(p.maximum for p in past), min(p.minimum for p in past)
+    for beyond, edge, word in ((now.minimum > highest, highest, "above"), (now.maximum < lowest, lowest, "below")):
+        if beyond and len(past) >= LEAST_WINDOWS:
+            return StructuralBreak(
+                column.name, "beyond_range", f"every value of {column.name} is {word} {edge:g}, beyond all that was ever seen", rows
+            )
     return None
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from checks.calibration.chart import EXTREME, alert_below
-from checks.calibration.ledger import Budget, balance, may_spend
+from checks.calibration.ledger import EXTREME, Budget, alert_below, balance, may_spend
 from checks.core.window import Window
 
 

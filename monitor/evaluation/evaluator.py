@@ -11,7 +11,7 @@ from typing import Any
 from checks.calibration.chart import score
 from checks.calibration.structural import find_breaks
 from checks.core.errors import DriftdError, SchemaError, SourceError
-from checks.core.profile import Binning, Profile
+from checks.core.profile import Binning, Profile, merge
 from checks.core.window import Window, WindowGrid
 from contracts.infer import infer_contract
 from contracts.judge import bind
@@ -24,21 +24,22 @@ from monitor.evaluation.quality import check_columns, judge_quality
 from monitor.evaluation.resolve import resolve
 from monitor.ports import (
     BaselineWindow,
-    BinningJob,
     EvidentlyJob,
     Job,
     ObserveJob,
     Outcome,
     ProfiledWindow,
-    ProfileJob,
     QualityAnswer,
     QualityJob,
+    ReferenceAnswer,
+    ReferenceJob,
     ReportJob,
     ResolveJob,
     RuleResult,
     RunJob,
     Settings,
     Source,
+    VersionsJob,
 )
 from monitor.profiling.arrow import Executor
 from monitor.profiling.binning import build_binning, sample
@@ -127,7 +128,7 @@ class Evaluator:
         return resolve(job.monitor, self._source(job.monitor.source), job.now)
 
     @answer.register
-    def _(self, job: BinningJob) -> str:
+    def _(self, job: ReferenceJob) -> ReferenceAnswer:
         monitor, settings = job.monitor, job.settings
         contract = self._contract(monitor, None, None, {})
         classified = contract.classified if contract else frozenset()
@@ -135,30 +136,34 @@ class Evaluator:
         if monitor.reference.path is not None:
             source = self._reference_source(monitor, monitor.reference.path)
             types = {n: k for n, k in source.types().items() if n in names}
-            table = sample(source.read(list(types), None, None))
+            where, window, timestamp = "reference.path", None, None
         else:
-            types = {n: settings.types[n] for n in names}
-            window = Window(settings.reference_from, settings.reference_to)
-            table = sample(self._source(monitor.source).read(names, monitor.columns.timestamp, window))
+            source, types = self._source(monitor.source), {n: settings.types[n] for n in names}
+            window, timestamp = Window(settings.reference_from, settings.reference_to), monitor.columns.timestamp
+            where = f"reference {window}"
+        table = sample(source.read(list(types), timestamp, window))
         if table is None:
-            raise SourceError(
-                f"monitor {monitor.name}: reference: no rows in {Window(settings.reference_from, settings.reference_to)}"
-                if monitor.reference.path is None else f"monitor {monitor.name}: reference.path: no rows"
-            )
-        return build_binning(monitor, types, table, classified, job.key).to_json()
+            raise SourceError(f"monitor {monitor.name}: {where}: no rows to learn from")
+        binning = build_binning(monitor, types, table, classified, job.key)
+        windows = self._reference_windows(job, binning) if window is not None else ()
+        if window is not None:
+            total = merge(binning, (Profile.from_bytes(w.profile, binning) for w in windows))
+        else:
+            plan = Plan(binning, service_rules(monitor, types), key=job.key)
+            total = Executor(plan, types).scan(source.read(plan.columns(types), None, None))
+        return ReferenceAnswer(binning.to_json(), binning.hash, total.to_bytes(), total.rows, windows)
 
-    @answer.register
-    def _(self, job: ProfileJob) -> list[ProfiledWindow]:
-        binning = self._binning(job.binning)
+    def _reference_windows(self, job: ReferenceJob, binning: Binning) -> tuple[ProfiledWindow, ...]:
+        monitor, settings = job.monitor, job.settings
+        source, name = self._source(monitor.source), monitor.columns.timestamp
+        grid = WindowGrid(_days(settings), monitor.window.timezone)
         found = []
-        source = self._source(job.monitor.source)
-        name = job.monitor.columns.timestamp
-        for window in job.windows:
+        for window in grid.between(settings.reference_from, settings.reference_to):
             types = source.types_in(name, window)
-            plan = Plan(binning, service_rules(job.monitor, types), self._version(job.monitor, types), name, job.key)
+            plan = Plan(binning, service_rules(monitor, types), self._version(monitor, types), name, job.key)
             profile = Executor(plan, types).scan(self._batches(source, plan, types, name, window))
-            found.append(ProfiledWindow(window, profile.rows, profile.to_bytes(), source.fingerprint(name, window)))
-        return found
+            found.append(ProfiledWindow(window, profile.rows, profile.to_bytes()))
+        return tuple(found)
 
     @staticmethod
     def _version(monitor: MonitorConfig, types: dict[str, str]) -> str | None:
@@ -291,6 +296,16 @@ class Evaluator:
 
         labels = self._source(job.monitor.labels.source) if job.monitor.labels else None
         return observe(job, self._source(job.monitor.source), labels)
+
+    @answer.register
+    def _(self, job: VersionsJob) -> dict[str, int]:
+        columns = job.monitor.columns
+        if columns.version is None or job.until <= job.since:
+            return {}
+        plan = Plan(Binning(()), version=columns.version)
+        window = Window(job.since, job.until)
+        batches = self._source(job.monitor.source).read([columns.version], columns.timestamp, window)
+        return Executor(plan, {}).scan(batches).versions
 
     @answer.register
     def _(self, job: ReportJob) -> str:

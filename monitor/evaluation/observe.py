@@ -28,7 +28,7 @@ def observe(job: ObserveJob, source: Source, labels: Source | None) -> Observati
         seen = hashlib.sha256(text.encode()).hexdigest()[:16]
         if seen != job.labels_seen:
             shares = _shares(job, source, labels, span)
-    return Observation(extent.last, extent.written, prints, shares, seen)
+    return Observation(extent.last, extent.written, prints, shares, seen, extent.gap)
 
 
 def _shares(job: ObserveJob, source: Source, labels: Source, span: Window) -> dict[datetime, float]:

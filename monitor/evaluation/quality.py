@@ -96,9 +96,15 @@ def section_of(monitor: MonitorConfig, joined: Joined, window: Window, now: date
         verdicts = [Verdict.INSUFFICIENT]
     section = {
         "verdict": str(roll_up(verdicts)), "state": state, "labelled": round(joined.share, 4), "metrics": rows,
-        **({"notes": list(joined.notes)} if joined.notes else {}),
+        **_means(joined.slices["ALL"]), **({"notes": list(joined.notes)} if joined.notes else {}),
     }
     return QualityAnswer(section, tuple(results), to_bytes(joined.slices), joined.share, joined.duplicate_ids)
+
+
+def _means(counts: QualityCounts) -> dict[str, float | None]:
+    if not counts.scored:
+        return {}
+    return {"mean_score": number(counts.score_sum / counts.scored), "mean_label": number(counts.label_sum / counts.scored)}
 
 
 def _metric(

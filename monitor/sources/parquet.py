@@ -178,7 +178,7 @@ class ParquetSource:
         lags = tuple(p.modified.timestamp() - p.last / 1e6 for p in parts if p.last is not None)
         return Extent(
             _moment(min(firsts)) if firsts else None, _moment(max(lasts)) if lasts else None,
-            max(p.modified for p in parts), sum(p.rows for p in parts), lags,
+            max(p.modified for p in parts), sum(p.rows for p in parts), lags, _usual_gap(sorted(lasts)),
         )
 
     def read(self, columns: Sequence[str], timestamp: str | None, window: Window | None) -> Iterator[pa.RecordBatch]:
@@ -214,6 +214,11 @@ class ParquetSource:
                             yield batch
             except (OSError, pa.ArrowException) as error:
                 raise SourceError(f"{part.path}: cannot be read: {_first_line(error)}") from None
+
+
+def _usual_gap(lasts: list[int]) -> float | None:
+    gaps = sorted((b - a) / 1e6 for a, b in zip(lasts, lasts[1:], strict=False) if b > a)
+    return gaps[len(gaps) // 2] if len(gaps) >= 2 else None
 
 
 def _first_line(error: Exception) -> str:

@@ -204,3 +204,9 @@ def prune(connection: Connection, now: datetime, profiles: timedelta, results: t
     connection.execute(t.result.delete().where(t.result.c.run_id.in_(old)))
     connection.execute(t.violation.delete().where(t.violation.c.run_id.in_(old)))
     connection.execute(t.run.delete().where(t.run.c.end < now - results))
+
+
+def count_runs(connection: Connection, name: str) -> int:
+    """How many windows of a monitor have a current run."""
+    query = sa.select(sa.func.count()).select_from(t.run).where(t.run.c.monitor == name, t.run.c.current)
+    return int(connection.execute(query).scalar_one())

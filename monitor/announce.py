@@ -1,0 +1,290 @@
+"""What follows from a commit, inside its transaction: fold, incidents, announcements, outbox rows, rollback decisions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.engine import Connection, Row
+
+from checks.calibration.ledger import balance
+from checks.core.window import Window, iso
+from monitor.alerting import incidents as rules
+from monitor.alerting import messages
+from monitor.alerting.fold import Episode, Policy, WindowResults, fold
+from monitor.alerting.rollback import FAMILIES, Evidence, Proposal, Witness, not_after, propose
+from monitor.config.model import Config, MonitorConfig
+from monitor.ports import RuleResult
+from monitor.prepare import Prepared
+from monitor.store import incidents, outbox, runs
+from monitor.store.store import audit
+
+LOOK_BACK = 30
+SILENCE = "service.silence"
+PLATFORM_RULES = frozenset({"service.no_data", "service.error", "service.labels", SILENCE})
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What was just committed: a window's run, or (``labels``) a recount of its labels."""
+
+    window: Window
+    now: datetime
+    labels: bool
+
+
+def policy_of(monitor: MonitorConfig, length: timedelta) -> Policy:
+    """How many windows fire and clear, from the configuration."""
+    fire = (1, 1) if length >= timedelta(hours=6) else (2, 3)
+    if monitor.alerts.fire != "auto":
+        need, _, of = monitor.alerts.fire.partition(" of ")
+        fire = (int(need), int(of))
+    return Policy(fire, monitor.alerts.clear)
+
+
+class Announcer:
+    """Brings what is announced of one monitor in line with what its results say."""
+
+    def __init__(self, config: Config, prepared: Prepared) -> None:
+        self._config = config
+        self._prepared = prepared
+        self._monitor = prepared.monitor
+        self._length = timedelta(seconds=prepared.settings.size_seconds)
+
+    def follow(self, connection: Connection, done: Committed) -> None:
+        """Fold the monitor's windows and announce what changed."""
+        name = self._monitor.name
+        known = incidents.known_since(connection, name, done.window.start - LOOK_BACK * self._length)
+        known = [k for k in known if k.members != (SILENCE,)]
+        first = min([done.window.start, *(k.first for k in known if k.state == "open")])
+        since = max(first - LOOK_BACK * self._length, self._prepared.settings.start)
+        windows = [WindowResults(w, found) for w, found in runs.results_since(connection, name, since)]
+        openers = frozenset(incidents.tokens(connection, name))
+        folded = fold(windows, policy_of(self._monitor, self._length), openers)
+        transitions, matched = rules.diff(folded.episodes, known, since)
+        created: dict[int, int] = {}
+        for incident, episode in matched.items():
+            self._refresh(connection, incident, episode)
+        for transition in transitions:
+            episode = transition.episode
+            if transition.type == rules.FIRED and episode is not None:
+                incident = self._create(connection, episode, done.now)
+                created[id(episode)] = incident
+            else:
+                incident = transition.incident or created[id(episode)]
+            if transition.type == rules.UPDATED and transition.why.startswith("open again"):
+                incidents.update(connection, incident, state="open", closed_at=None, closed_window=None, reason="")
+            if transition.type == rules.RESOLVED and episode is not None:
+                incidents.update(
+                    connection, incident, state="closed", closed_at=done.now, closed_window=episode.closed, reason=transition.why
+                )
+            if transition.type == rules.WITHDRAWN:
+                incidents.update(connection, incident, state="withdrawn", closed_at=done.now, reason=transition.why)
+            if episode is not None and transition.type in (rules.FIRED, rules.UPDATED):
+                self._rollback(connection, incident, episode, windows, done)
+            self.announce(connection, incident, transition.type, done, transition.why)
+        announced = {t.incident for t in transitions}
+        for incident, episode in matched.items():
+            if incident not in announced and episode.closed is None and self._rollback(connection, incident, episode, windows, done):
+                self.announce(connection, incident, rules.UPDATED, done, "rollback decided")
+        incidents.save_alerts(connection, name, folded.rules, done.now)
+
+    def silence(self, connection: Connection, window: Window, now: datetime, since: datetime | None) -> None:
+        """Announce that the source fell silent, or (``since`` None) that it speaks again."""
+        done = Committed(window, now, False)
+        if since is not None:
+            result = RuleResult(SILENCE, "service", "fail", reason=f"no event since {iso(since)}")
+            incident = self._create(connection, Episode("service", window.start, window.start, _fail(), {SILENCE: result}, [window.start]), now)
+            self.announce(connection, incident, rules.FIRED, done, "")
+            return
+        for row in incidents.listing(connection, "open", self._monitor.name):
+            if row.members == [SILENCE]:
+                incidents.update(connection, row.id, state="closed", closed_at=now, closed_window=window.end, reason="resolved")
+                self.announce(connection, row.id, rules.RESOLVED, done, "events arrive again")
+
+    # -- incidents
+
+    def _values(self, episode: Episode) -> dict[str, Any]:
+        members = list(episode.members.values())
+        run_sentence = next((m.reason for m in members if m.rule == "drift"), "")
+        return {
+            "severity": str(episode.severity), "headline": messages.headline(episode.family, members, run_sentence),
+            "first_window": episode.first, "last_window": episode.last, "windows": len(episode.windows),
+            "members": list(episode.members), "facts": {"members": [asdict(m) for m in members], "sentence": run_sentence},
+        }
+
+    def _create(self, connection: Connection, episode: Episode, now: datetime) -> int:
+        owner = "platform" if set(episode.members) <= PLATFORM_RULES else self._monitor.owner
+        return incidents.create(
+            connection, monitor=self._monitor.name, family=episode.family, state="open", owner=owner, opened_at=now, reason="",
+            hold_by="", **self._values(episode),
+        )
+
+    def _refresh(self, connection: Connection, incident: int, episode: Episode) -> None:
+        values = self._values(episode)
+        values.pop("headline")
+        incidents.update(connection, incident, **values)
+
+    def announce(self, connection: Connection, incident: int, kind: str, done: Committed, why: str) -> None:
+        """Append to the announced log and put a message for every channel of the owner into the outbox."""
+        row = incidents.get(connection, incident)
+        facts = self._facts(connection, row, kind, done, why)
+
+        def payload(sequence: int) -> dict[str, Any]:
+            return messages.payload(_with(facts, sequence))
+
+        sequence, body = incidents.append(connection, incident, kind, done.now, payload)
+        owner = self._config.owners[row.owner]
+        text = messages.text(_with(facts, sequence))
+        for channel in owner.route(row.severity):
+            outbox.add(
+                connection, incident=incident, sequence=sequence, destination=channel, kind="alert", payload=body, text=text,
+                now=done.now,
+            )
+
+    def _facts(self, connection: Connection, row: Row[Any], kind: str, done: Committed, why: str) -> messages.Facts:
+        start = row.last_window
+        run = runs.current_run(connection, row.monitor, start)
+        window = Window(run.start, run.end) if run is not None else done.window
+        sections = run.sections if run is not None else {}
+        drift = sections.get("drift") or {}
+        rollback = incidents.rollback_of(connection, row.id)
+        normal, unknown = self._others(row.family, sections)
+        late = max(2 * self._length, timedelta(hours=24)) + self._prepared.lateness
+        newest = done.window.end
+        if done.labels:
+            stored = runs.settings_of(connection, row.monitor)
+            newest = (stored.newest_event if stored is not None else None) or newest
+        monitor = self._monitor
+        return messages.Facts(
+            kind, row.id, 0, row.monitor, row.family, row.severity, row.owner, row.headline, window, row.first_window, done.now,
+            why=why, members=[RuleResult(**m) for m in row.facts.get("members", [])],
+            drivers=drift.get("drivers", []) if row.family == "drift" else [], normal=normal, unknown=unknown,
+            rows=run.rows if run is not None else 0, versions=run.model_versions if run is not None else {},
+            sentence=row.facts.get("sentence", ""),
+            rollback=_rollback_facts(rollback) if rollback is not None else None,
+            tokens=int(balance(monitor.drift.budget, incidents.tokens(connection, monitor.name), window.start)),
+            runbook=monitor.runbook, public_url=self._config.public_url, report=report_name(monitor.name, window),
+            delayed=done.now - newest > late,
+        )
+
+    @staticmethod
+    def _others(family: str, sections: dict[str, Any]) -> tuple[list[str], list[str]]:
+        normal, unknown = [], []
+        for key in ("contract", "data", "drift", "quality", "service"):
+            section = sections.get(key)
+            if key == family or section is None:
+                continue
+            if section["verdict"] == "pass":
+                normal.append(key)
+            elif section["verdict"] not in ("warn", "fail"):
+                unknown.append(f"{key} ({section.get('state') or section['verdict']})")
+        return normal, unknown
+
+    # -- rollback
+
+    def _evidence(
+        self, connection: Connection, incident: int, episode: Episode, windows: list[WindowResults], now: datetime,
+    ) -> Evidence:
+        monitor, config = self._monitor, self._monitor.rollback
+        failing = tuple(rule for rule, result in episode.members.items() if result.verdict == "fail") or tuple(episode.members)
+        first = windows[0].window.start if windows else episode.first
+        by_start = {row.start: row for row in runs.recent_runs(connection, monitor.name, since=first)}
+        witnesses = []
+        for item in windows:
+            row = by_start.get(item.window.start)
+            if row is None:
+                continue
+            found = {r.rule: r.verdict for r in item.results if r.rule in failing}
+            enough = all(r.n >= monitor.quality.min_rows for r in item.results if r.rule in failing and r.verdict == "fail")
+            witnesses.append(Witness(item.window, dict(row.model_versions), row.verdict, found, row.rows, enough))
+        past = [r for r in incidents.rollbacks(connection) if r.dispatched_at is not None]
+        mine = [(r.dispatched_at, r.from_version, r.to_version) for r in reversed(past) if r.monitor == monitor.name]
+        policy = policy_of(monitor, self._length)
+        return Evidence(
+            episode.family, str(episode.severity), failing, policy.fire, policy.clear, witnesses, now, self._length,
+            self._prepared.lateness, config.attribution, config.cooldown, config.to_version, config.fallback,
+            frozenset(config.bad_versions), mine, sum(now - r.dispatched_at < timedelta(days=1) for r in past),
+            kill_switch(self._config), str(incidents.get(connection, incident).hold_by),
+        )
+
+    def _rollback(
+        self, connection: Connection, incident: int, episode: Episode, windows: list[WindowResults], done: Committed,
+    ) -> bool:
+        """Decide on a rollback for an open incident; True when it was decided just now."""
+        config = self._monitor.rollback
+        mode = config.effective_mode
+        if mode == "off" or episode.closed is not None or episode.family not in FAMILIES:
+            return False
+        old = incidents.rollback_of(connection, incident)
+        if old is not None and old.state != "blocked":
+            return False
+        if str(episode.severity) != "fail":
+            return False
+        proposal = propose(self._evidence(connection, incident, episode, windows, done.now))
+        if not proposal.allowed:
+            state, limit = "blocked", None
+        else:
+            state = {"dry_run": "dry_run", "approve": "awaiting_approval", "auto": "requested"}[mode]
+            limit = not_after(done.now, self._length)
+        self._save(connection, incident, old, episode, proposal, mode, state, done.now, limit)
+        return state != "blocked"
+
+    def _save(
+        self, connection: Connection, incident: int, old: Row[Any] | None, episode: Episode, proposal: Proposal, mode: str,
+        state: str, now: datetime, limit: datetime | None,
+    ) -> None:
+        name = self._monitor.name
+        payload = {
+            "type": "rollback.requested", "timestamp": iso(now),
+            "data": {
+                "incident": f"INC-{incident}", "monitor": name, "from_version": proposal.from_version,
+                "to_version": proposal.to_version, "expected_current_version": proposal.from_version,
+                "reason": messages.headline(episode.family, list(episode.members.values()), ""),
+                "not_after": iso(limit) if limit else None, "dry_run": mode == "dry_run",
+            },
+        }
+        detail = next((g.detail for g in proposal.guards if not g.passed), "every guard passed")
+        webhook_id = outbox.idempotency_key(incident, 0, f"rollback:{name}")
+        rollback = incidents.save_rollback(
+            connection, old.id if old is not None else None, incident_id=incident, monitor=name, mode=mode, state=state,
+            from_version=proposal.from_version, to_version=proposal.to_version, guards=[asdict(g) for g in proposal.guards],
+            payload=payload, webhook_id=webhook_id, created_at=now, not_after=limit, detail=detail,
+        )
+        body = {"rollback": rollback, "incident": incident, "state": state, "guards": [asdict(g) for g in proposal.guards]}
+        audit(connection, now, "driftd", f"rollback.{state}", body)
+        if state == "requested":
+            outbox.add(
+                connection, incident=incident, sequence=0, destination=f"rollback:{name}", kind="rollback", payload=payload,
+                text="", now=now, not_after=limit,
+            )
+
+
+def _fail() -> Any:
+    from checks.core.result import Verdict
+
+    return Verdict.FAIL
+
+
+def _with(facts: messages.Facts, sequence: int) -> messages.Facts:
+    from dataclasses import replace
+
+    return replace(facts, sequence=sequence)
+
+
+def _rollback_facts(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "mode": row.mode, "state": row.state, "from_version": row.from_version, "to_version": row.to_version, "detail": row.detail,
+        "not_after": iso(row.not_after) if row.not_after else None,
+    }
+
+
+def kill_switch(config: Config) -> bool:
+    """Whether the file that stops every rollback is there."""
+    return config.kill_switch is not None and (config.path.parent / config.kill_switch).exists()
+
+
+def report_name(monitor: str, window: Window) -> str:
+    """The file name of a window's report."""
+    return f"{monitor}/{window.start:%Y-%m-%dT%H%MZ}.html"

@@ -1,0 +1,142 @@
+"""check, backfill, report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from monitor.cli.edge import BREACH, OK, UNKNOWN, guarded, pipeline_of, print_json
+
+CODES = {"pass": OK, "warn": BREACH, "fail": BREACH}
+
+
+@guarded
+def check(
+    context: typer.Context, monitor: str,
+    window: Annotated[str | None, typer.Option("--window", help="The window's start, a date or a time; else the newest.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Evaluate one window now and store nothing. Exit 0 pass, 1 warn or fail, 3 could not know."""
+    pipeline = pipeline_of(context, store=_has_store(context))
+    pipeline.config.monitor(monitor)
+    prepared = pipeline.prepare(monitor, save=False)
+    found = pipeline.check(monitor, prepared.grid.parse_start(window) if window else None)
+    if as_json:
+        print_json(found)
+    else:
+        _print_check(found)
+    raise typer.Exit(CODES.get(_verdict(found), UNKNOWN))
+
+
+def _has_store(context: typer.Context) -> bool:
+    """Whether the store is there already: a check must not make one."""
+    from pathlib import Path
+
+    from monitor.cli.edge import config_of
+    from monitor.store.engine import open_engine
+
+    url = open_engine(config_of(context).store).url
+    return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    """The verdict for the exit code: labels that have not come yet do not make a pass unknown."""
+    return str(found["verdict"])
+
+
+def _print_check(found: dict[str, Any]) -> None:
+    typer.echo(f"{found['monitor']} {found['window']['start']} to {found['window']['end']}: {found['verdict']}, {found['rows']:,} rows")
+    if found.get("error"):
+        typer.echo(f"  error: {found['error']}")
+    contract, drift, quality = found["contract"], found["drift"], found["quality"]
+    if contract:
+        typer.echo(f"  contract {contract['verdict']}: {contract['rules']['executed']} of {contract['rules']['total']} rules executed")
+        for violation in contract["violations"]:
+            typer.echo(f"    {violation['verdict']} {violation['rule']}: {violation['reason']}, promised {violation['threshold']}")
+    if found["data"]:
+        typer.echo(f"  data {found['data']['verdict']}")
+        for finding in found["data"]["findings"]:
+            typer.echo(f"    {finding['verdict']} {finding['sentence']}")
+    if drift:
+        typer.echo(f"  drift {drift['verdict']}{' (' + drift['state'] + ')' if drift['state'] else ''}: {drift['sentence']}")
+    if quality:
+        typer.echo(f"  quality {quality['verdict']} ({quality['state']}, {quality['labelled']:.0%} labelled)")
+        for row in quality["metrics"]:
+            if row["slice"] == "ALL" and row["value"] is not None:
+                typer.echo(f"    {row['verdict']} {row['metric']} {row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]")
+    if found["service"]:
+        typer.echo(f"  service {found['service']['verdict']}")
+
+
+@guarded
+def backfill(
+    context: typer.Context, monitor: str,
+    since: Annotated[str | None, typer.Option("--from", help="First window; else the monitor's start.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="First window not evaluated; else everything that is closed.")] = None,
+    notify: Annotated[bool, typer.Option("--notify", help="Open incidents and send messages, too.")] = False,
+) -> None:
+    """Evaluate past windows that have no run yet, with a progress bar; sends nothing without --notify."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from checks.core.window import iso
+    from monitor.store import runs
+
+    pipeline = pipeline_of(context)
+    prepared = pipeline.prepare(monitor)
+    grid = prepared.grid
+    first = grid.parse_start(since).start if since else prepared.settings.start
+    last = grid.parse_start(until).start if until else pipeline.newest_closed(prepared).end
+    assert pipeline.store is not None
+    with pipeline.store.read() as connection:
+        done = runs.evaluated_starts(connection, monitor, first)
+    windows = [w for w in grid.between(first, last) if w.start not in done or done[w.start][0] == "error"]
+    verdicts: dict[str, int] = {}
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(monitor, total=len(windows))
+        for window in windows:
+            verdict = pipeline.evaluate(monitor, window, notify=notify)
+            verdicts[verdict] = verdicts.get(verdict, 0) + 1
+            progress.update(task, advance=1, description=f"{monitor} {iso(window.start)[:10]}")
+    words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "nothing to do"
+    typer.echo(f"{monitor}: {len(windows)} windows: {words}")
+    if verdicts.get("error"):
+        raise typer.Exit(UNKNOWN)
+
+
+@guarded
+def report(
+    context: typer.Context, monitor: str,
+    window: Annotated[str | None, typer.Option("--window", help="The window's start; else the newest evaluated one.")] = None,
+    evidently: Annotated[bool, typer.Option("--evidently", help="Evidently's drill-down on a sample, too.")] = False,
+) -> None:
+    """Write the HTML report of an evaluated window."""
+    from checks.core.errors import StoreError
+    from monitor.app import put, write_report
+    from monitor.ports import EvidentlyJob
+    from monitor.store import runs
+
+    pipeline = pipeline_of(context)
+    prepared = pipeline.prepare(monitor)
+    assert pipeline.store is not None
+    if window is None:
+        with pipeline.store.read() as connection:
+            newest = runs.recent_runs(connection, monitor, limit=1)
+        if not newest:
+            raise StoreError(f"monitor {monitor}: no window has been evaluated yet; see driftd backfill {monitor}")
+        chosen = prepared.grid.at(newest[0].start)
+    else:
+        chosen = prepared.grid.parse_start(window)
+    typer.echo(str(write_report(pipeline, monitor, chosen)))
+    if evidently:
+        html = pipeline.workers.run(EvidentlyJob(prepared.monitor, prepared.settings, chosen))
+        name = f"evidently-{chosen.start:%Y-%m-%dT%H%MZ}.html"
+        typer.echo(str(put(pipeline.config.reports.path / monitor / name, html)))
+
+
+def add(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command()(check)
+    app.command()(backfill)
+    app.command()(report)

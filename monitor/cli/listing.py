@@ -1,0 +1,119 @@
+"""status, incidents, runs, rollback list: what the store knows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from monitor.cli.edge import config_of, guarded, print_json, table
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+rollback = typer.Typer(help="Rollbacks and their guards.", no_args_is_help=True)
+
+
+def _store(context: typer.Context) -> Any:
+    from monitor.store.store import Store
+
+    return Store(config_of(context).store)
+
+
+@guarded
+def status(context: typer.Context, as_json: Json = False) -> None:
+    """Per monitor: the newest window, its verdict, open incidents."""
+    from monitor.web.overview import overview
+
+    config = config_of(context)
+    from monitor.store.store import Store
+
+    rows = overview(Store(config.store), config)
+    if as_json:
+        print_json(rows)
+        return
+    columns = {"monitor": "monitor", "verdict": "verdict", "window": "newest window", "rows": "rows", "windows": "windows",
+               "open": "open incidents", "owner": "owner"}
+    table([{**row, "open": ", ".join(row["open"])} for row in rows], columns, "no monitors")
+
+
+@guarded
+def incidents(
+    context: typer.Context, state: Annotated[str | None, typer.Option("--state", help="open, closed or withdrawn.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Incidents, newest first."""
+    from monitor.web.overview import incident_rows
+
+    rows = incident_rows(_store(context), state)
+    if as_json:
+        print_json(rows)
+        return
+    columns = {"id": "incident", "monitor": "monitor", "family": "family", "severity": "severity", "state": "state",
+               "opened_at": "opened", "windows": "windows", "headline": "headline"}
+    table(rows, columns, "no incidents")
+
+
+@guarded
+def runs(
+    context: typer.Context, monitor: Annotated[str | None, typer.Argument(help="Only this monitor.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many.")] = 1000, as_json: Json = False,
+) -> None:
+    """Evaluated windows, newest first."""
+    from monitor.web.overview import run_rows
+
+    if monitor is not None:
+        config_of(context).monitor(monitor)
+    rows = run_rows(_store(context), monitor, limit)
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["start"] = row["window"]["start"]
+    columns = {"monitor": "monitor", "start": "window", "revision": "revision", "verdict": "verdict", "rows": "rows", "seconds": "seconds"}
+    table(rows, columns, "no windows have been evaluated")
+
+
+def _rollbacks(context: typer.Context) -> list[dict[str, Any]]:
+    from monitor.store import incidents as stored
+
+    with _store(context).read() as connection:
+        return [
+            {
+                "id": r.id, "incident": f"INC-{r.incident_id}", "monitor": r.monitor, "mode": r.mode, "state": r.state,
+                "from_version": r.from_version, "to_version": r.to_version, "guards": r.guards, "detail": r.detail,
+            }
+            for r in stored.rollbacks(connection)
+        ]
+
+
+@rollback.command(name="list")
+@guarded
+def rollback_list(context: typer.Context, as_json: Json = False) -> None:
+    """Every rollback that was decided or blocked."""
+    rows = _rollbacks(context)
+    if as_json:
+        print_json(rows)
+        return
+    columns = {"id": "id", "incident": "incident", "monitor": "monitor", "mode": "mode", "state": "state", "from_version": "from",
+               "to_version": "to", "detail": "detail"}
+    table(rows, columns, "no rollbacks")
+
+
+@rollback.command(name="why-not")
+@guarded
+def why_not(context: typer.Context, incident: Annotated[str, typer.Argument(help="Such as INC-3.")]) -> None:
+    """The guards of an incident's rollback."""
+    from checks.core.errors import ConfigError
+
+    found = [r for r in _rollbacks(context) if r["incident"] == incident]
+    if not found:
+        raise ConfigError(f"{incident}: no rollback was considered; only a fail of quality or service is")
+    table([{**g, "passed": "yes" if g["passed"] else "no"} for g in found[0]["guards"]],
+          {"name": "guard", "passed": "passed", "detail": "detail"}, "no guards")
+
+
+def add(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command()(status)
+    app.command()(incidents)
+    app.command()(runs)
+    app.add_typer(rollback, name="rollback")

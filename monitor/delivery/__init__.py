@@ -1,0 +1,1 @@
+"""Sending what was decided: the outbox worker, channels, and rollbacks."""

@@ -1,0 +1,88 @@
+"""webhook: a signed Standard Webhooks request."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Literal
+
+from pydantic import SecretStr, field_validator
+
+from checks.core.errors import DeliveryError
+from monitor.config.types import Section, reveal
+from monitor.delivery.channels import CHANNELS, ChannelPlugin
+from monitor.delivery.http import request, shown
+from monitor.delivery.retry import check
+from monitor.ports import Message, Sender
+
+MOST_BYTES = 20_000
+
+
+class WebhookConfig(Section):
+    """``url``, the signing ``secret`` (``whsec_`` and base64, or any text), and hosts that may be plain http or private."""
+
+    kind: Literal["webhook"] = "webhook"
+    url: SecretStr
+    secret: SecretStr | None = None
+    allow_hosts: list[str] = []
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("http://", "https://")) and value.get_secret_value() != "unset":
+            raise ValueError("url must begin with https:// (or http:// for a host in allow_hosts)")
+        return value
+
+
+def signing_key(secret: str) -> str:
+    """A secret as the standardwebhooks package takes it: base64, with or without its prefix."""
+    if secret.startswith("whsec_"):
+        return secret
+    return base64.b64encode(secret.encode()).decode()
+
+
+def signed_headers(key: str, body: bytes, message: Message, secret: str | None) -> dict[str, str]:
+    """The headers of Standard Webhooks; without a secret, without a signature."""
+    from standardwebhooks import Webhook
+
+    headers = {
+        "content-type": "application/json", "webhook-id": key, "webhook-timestamp": str(int(message.now.timestamp())),
+    }
+    if secret:
+        headers["webhook-signature"] = Webhook(signing_key(secret)).sign(key, message.now, body.decode())
+    return headers
+
+
+def body_of(message: Message) -> bytes:
+    """The JSON body, cut to what receivers take: first the drivers and members go, then the headline is shortened."""
+    payload = message.payload
+    body = json.dumps(payload, separators=(",", ":"), ensure_ascii=True).encode()
+    if len(body) > MOST_BYTES:
+        data = {**payload.get("data", {}), "drivers": [], "members": [], "truncated": True}
+        data["headline"] = str(data.get("headline", ""))[:2000]
+        body = json.dumps({**payload, "data": data}, separators=(",", ":"), ensure_ascii=True).encode()
+    return body
+
+
+class WebhookChannel:
+    """Posts a message to one URL."""
+
+    def __init__(self, config: WebhookConfig) -> None:
+        self._config = config
+
+    def send(self, message: Message) -> str:
+        body = body_of(message)
+        if len(body) > MOST_BYTES:
+            raise DeliveryError(f"the message has {len(body)} bytes; {MOST_BYTES} are the most", retryable=False)
+        url = self._config.url.get_secret_value()
+        headers = signed_headers(message.key, body, message, reveal(self._config.secret))
+        reply = request("POST", url, allow_hosts=self._config.allow_hosts, body=body, headers=headers)
+        check(reply.status, reply.headers, shown(url), message.now)
+        return f"status {reply.status}"
+
+
+def _build(config: WebhookConfig) -> Sender:
+    return WebhookChannel(config)
+
+
+CHANNELS.register("webhook")(ChannelPlugin(WebhookConfig, _build))

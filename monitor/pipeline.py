@@ -1,0 +1,417 @@
+"""One run as a use case: scan and judge in a worker, then commit everything that follows from it in one transaction."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy.engine import Connection, Row
+
+from checks.core.errors import DriftdError, SourceError, StoreError, WorkerError
+from checks.core.result import Verdict, roll_up
+from checks.core.window import Window, iso
+from monitor import __version__
+from monitor.alerting.drift import decide
+from monitor.alerting.fold import DRIFT_RULE
+from monitor.announce import Announcer, Committed
+from monitor.clock import Clock
+from monitor.config.model import Config, MonitorConfig
+from monitor.config.types import format_budget
+from monitor.ports import (
+    BaselineWindow,
+    Observation,
+    ObserveJob,
+    Outcome,
+    ProfiledWindow,
+    QualityAnswer,
+    QualityJob,
+    RuleResult,
+    RunJob,
+    Workers,
+)
+from monitor.prepare import Prepared, build, build_reference, settings_key
+from monitor.schedule import as_of, due_windows, labels_due, retry_wait
+from monitor.store import incidents, runs
+from monitor.store.store import Store, holds_lease
+
+LOG = structlog.get_logger("driftd.run")
+SECTIONS = ("contract", "data", "drift", "quality", "service")
+
+
+class LeaseLost(DriftdError):
+    """Another daemon has taken the monitor over."""
+
+
+class Pipeline:
+    """Prepares monitors, evaluates their windows and counts their labels again.
+
+    ``owner`` names this process in leases; ``fence`` gives the epoch of the lease on a monitor, None where none is
+    needed (single commands on a store of their own).
+    """
+
+    def __init__(self, config: Config, store: Store | None, workers: Workers, clock: Clock, owner: str = "command") -> None:
+        self.config = config
+        self.store = store
+        self.workers = workers
+        self.clock = clock
+        self.owner = owner
+        self.fences: dict[str, int] = {}
+        self._prepared: dict[str, tuple[str, Prepared]] = {}
+        self._key: bytes | None = None
+        self.aborting = threading.Event()
+
+    # -- preparing
+
+    def key(self) -> bytes:
+        """The key of hashed texts: the store's, or a passing one without a store."""
+        if self._key is None:
+            self._key = self.store.key() if self.store is not None else b"driftd check without a store"
+        return self._key
+
+    def prepare(self, name: str, *, save: bool = True, rebuild: bool = False) -> Prepared:
+        """The monitor's settings, binning and reference, from the store or made now (and saved there)."""
+        monitor = self.config.monitor(name)
+        key = settings_key(monitor)
+        known = self._prepared.get(name)
+        if known is not None and known[0] == key and not rebuild:
+            return replace(known[1], monitor=monitor) if known[1].monitor is not monitor else known[1]
+        prepared = None if rebuild else self._load(monitor, key)
+        if prepared is None:
+            prepared = self._make(monitor, key, save)
+        self._prepared[name] = (key, prepared)
+        return prepared
+
+    def _load(self, monitor: MonitorConfig, key: str) -> Prepared | None:
+        if self.store is None:
+            return None
+        with self.store.read() as connection:
+            row = runs.settings_of(connection, monitor.name)
+            if row is None or row.settings_key != key or row.binning is None:
+                return None
+            body = runs.binning_body(connection, row.binning)
+        return Prepared(monitor, runs.read_settings(row), body, row.binning, row.reference, self.key())
+
+    def _make(self, monitor: MonitorConfig, key: str, save: bool) -> Prepared:
+        now = self.clock.now()
+        with_settings = None
+        if self.store is not None:
+            with self.store.read() as connection:
+                row = runs.settings_of(connection, monitor.name)
+            if row is not None and row.settings_key == key:
+                with_settings = runs.read_settings(row)
+        if with_settings is not None:
+            prepared = build_reference(monitor, with_settings, self.workers, self.key())
+        else:
+            prepared = build(monitor, self.workers, self.key(), now)
+        if save and self.store is not None:
+            with self.store.write() as connection:
+                self._fenced(connection, monitor.name)
+                if with_settings is None:
+                    runs.save_settings(connection, monitor.name, key, prepared.settings, self.config.hashes.get(monitor.name, ""), now)
+                runs.save_binning(connection, monitor.name, prepared.binning_hash, prepared.binning, prepared.reference, now)
+                runs.save_profiles(connection, monitor.name, prepared.binning_hash, "reference", 0, prepared.profiled)
+            for note in prepared.settings.notes:
+                LOG.info("setting found out", monitor=monitor.name, setting=note)
+        return prepared
+
+    def _fenced(self, connection: Connection, monitor: str) -> None:
+        epoch = self.fences.get(monitor)
+        if epoch is not None and not holds_lease(connection, f"monitor/{monitor}", self.owner, epoch):
+            raise LeaseLost(f"monitor {monitor}: {LeaseLost.__doc__}")
+
+    def _baseline(self, prepared: Prepared, before: datetime) -> tuple[BaselineWindow, ...]:
+        count = prepared.baseline_windows
+        if self.store is None:
+            return prepared.baseline_before(before)
+        with self.store.read() as connection:
+            spans = incidents.open_spans(connection, prepared.monitor.name)
+            left_out = [
+                (first, closed or max(last + timedelta(microseconds=1), before)) for family, first, last, closed, windows in spans
+                if windows < 14
+            ]
+            found = runs.baseline(connection, prepared.monitor.name, prepared.binning_hash, before, count, left_out)
+        return found or prepared.baseline_before(before)
+
+    # -- judging one window
+
+    def judge(self, prepared: Prepared, window: Window) -> tuple[Outcome, datetime, tuple[BaselineWindow, ...]]:
+        """Scan and judge; nothing is stored."""
+        now = self.clock.now()
+        moment = as_of(now, window, prepared.lateness)
+        baseline = self._baseline(prepared, window.start)
+        job = RunJob(
+            prepared.monitor, prepared.settings, prepared.binning, prepared.key, window, moment, now, baseline, prepared.reference
+        )
+        return self.workers.run(job), moment, baseline
+
+    def check(self, name: str, window: Window | None = None) -> dict[str, Any]:
+        """Evaluate one window now and store nothing; answers the check object."""
+        prepared = self.prepare(name, save=False)
+        if window is None:
+            window = self.newest_closed(prepared)
+        try:
+            outcome, moment, baseline = self.judge(prepared, window)
+        except (SourceError, WorkerError) as error:
+            return error_object(name, window, as_of(self.clock.now(), window, prepared.lateness), str(error))
+        spent, owner_spent = self._spent(prepared.monitor)
+        outcome, _ = self._decide(prepared, window, outcome, spent, owner_spent, False)
+        return check_object(name, window, moment, outcome, prepared.binning_hash, len(baseline))
+
+    def newest_closed(self, prepared: Prepared) -> Window:
+        """The newest window that has ended and is not late any more, at most the monitor's last."""
+        limit = self.clock.now() - prepared.lateness
+        if prepared.end is not None:
+            limit = min(limit, prepared.end)
+        elif prepared.settings.start < limit:
+            observed: Observation = self.workers.run(ObserveJob(prepared.monitor, prepared.settings, (), (), "", limit))
+            if observed.newest_event is not None:
+                limit = min(limit, prepared.grid.next(prepared.grid.at(observed.newest_event)).start)
+        return prepared.grid.previous(prepared.grid.at(limit))
+
+    def _spent(self, monitor: MonitorConfig) -> tuple[list[datetime], list[datetime]]:
+        if self.store is None:
+            return [], []
+        with self.store.read() as connection:
+            return incidents.tokens(connection, monitor.name), incidents.owner_tokens(connection, monitor.owner)
+
+    def _decide(
+        self, prepared: Prepared, window: Window, outcome: Outcome, spent: list[datetime], owner_spent: list[datetime], is_open: bool,
+    ) -> tuple[Outcome, bool]:
+        """The outcome with the drift section decided, and whether the window spends a token."""
+        monitor = prepared.monitor
+        owner = self.config.owners.get(monitor.owner)
+        decision = decide(
+            outcome.drift_p_value, outcome.drift_learning, window, monitor.drift.budget, spent,
+            owner.budget if owner else None, owner_spent, is_open,
+        )
+        drift = dict(outcome.sections["drift"])
+        known = drift["verdict"] == "pass"
+        verdict = decision.verdict if known else drift["verdict"]
+        limits = [r for r in outcome.results if r.family == "drift" and r.state == "limit"]
+        both = [Verdict(verdict), *(Verdict(r.verdict) for r in limits if Verdict(r.verdict).breach)]
+        section = {
+            "verdict": str(roll_up(both)), "state": decision.state, "p_value": drift["p_value"],
+            "alert_below": round(decision.limit, 6), "budget": format_budget(monitor.drift.budget), "tokens": decision.tokens,
+            "seasonality": drift["seasonality"], "drivers": drift["drivers"], "sentence": drift["sentence"],
+            "statistics": drift["statistics"],
+            **({"note": decision.reason} if decision.reason else {}),
+        }
+        result = RuleResult(
+            DRIFT_RULE, "drift", str(verdict), drift["p_value"], n=outcome.rows, state=decision.state,
+            reason=drift["sentence"],
+        )
+        sections = {**outcome.sections, "drift": section}
+        return replace(outcome, sections=sections, results=(*outcome.results, result)), decision.spend and known
+
+    # -- runs that are kept
+
+    def evaluate(self, name: str, window: Window, *, notify: bool = True) -> str:
+        """Evaluate one window and commit all that follows; answers its verdict."""
+        assert self.store is not None
+        prepared = self.prepare(name)
+        try:
+            outcome, moment, baseline = self.judge(prepared, window)
+        except (SourceError, WorkerError, DriftdError) as error:
+            if isinstance(error, (StoreError, LeaseLost)) or self.aborting.is_set():
+                raise  # a scan that was ended on purpose says nothing of the window
+            return self._commit_error(prepared, window, str(error), notify)
+        now = self.clock.now()
+        with self.store.write() as connection:
+            self._fenced(connection, name)
+            is_open = any(k.family == "drift" and k.state == "open" for k in incidents.known_since(connection, name, window.start))
+            spent = incidents.tokens(connection, name)
+            owner_spent = incidents.owner_tokens(connection, prepared.monitor.owner)
+            outcome, spend = self._decide(prepared, window, outcome, spent, owner_spent, is_open)
+            if spend and notify:
+                incidents.spend(connection, name, prepared.monitor.owner, window.start, now)
+            verdict = roll_up_sections(outcome.sections)
+            values = self._run_values(prepared, window, moment, now) | {
+                "verdict": str(verdict), "rows": outcome.rows, "seconds": outcome.seconds,
+                "baseline": [[b.window.start.isoformat(), b.revision] for b in baseline],
+                "contract_id": outcome.contract_id, "contract_version": outcome.contract_version,
+                "contract_hash": outcome.contract_hash, "model_versions": outcome.model_versions,
+                "fingerprint": outcome.fingerprint, "labelled": outcome.labelled, "labels_checked": now,
+                "quality_state": (outcome.sections["quality"] or {}).get("state", ""), "sections": outcome.sections,
+            }
+            results = [*outcome.results, RuleResult("service.error", "service", "pass")]
+            run_id, revision = runs.insert_run(connection, values, results, outcome.violations)
+            stored = ProfiledWindow(window, outcome.rows, outcome.profile)
+            runs.save_profiles(connection, name, prepared.binning_hash, "window", revision, [stored])
+            if outcome.quality_counts is not None:
+                counts = ProfiledWindow(window, outcome.rows, outcome.quality_counts)
+                runs.save_profiles(connection, name, prepared.binning_hash, "quality", revision, [counts])
+            if notify:
+                self._follow(connection, prepared, window, now, labels=False)
+        LOG.info(
+            "window evaluated", monitor=name, window=iso(window.start), revision=revision, verdict=str(verdict), rows=outcome.rows,
+            seconds=outcome.seconds,
+        )
+        return str(verdict)
+
+    def _run_values(self, prepared: Prepared, window: Window, moment: datetime, now: datetime) -> dict[str, Any]:
+        return {
+            "monitor": prepared.monitor.name, "start": window.start, "end": window.end, "as_of": moment, "evaluated_at": now,
+            "config_hash": self.config.hashes.get(prepared.monitor.name, ""), "binning": prepared.binning_hash,
+            "driftd_version": __version__, "quality_state": "", "error": "", "fingerprint": "", "contract_id": "",
+            "contract_version": "", "contract_hash": "",
+        }
+
+    def _commit_error(self, prepared: Prepared, window: Window, message: str, notify: bool) -> str:
+        assert self.store is not None
+        name, now = prepared.monitor.name, self.clock.now()
+        with self.store.write() as connection:
+            self._fenced(connection, name)
+            old = runs.current_run(connection, name, window.start)
+            if old is not None and old.verdict != "error":
+                return str(old.verdict)  # what is known stays; the revision is tried again
+            attempts = old.attempts + 1 if old is not None else 1
+            values = self._run_values(prepared, window, as_of(now, window, prepared.lateness), now) | {
+                "verdict": "error", "rows": 0, "seconds": 0.0, "baseline": [], "model_versions": {},
+                "sections": dict.fromkeys(SECTIONS), "error": message, "retry_at": now + retry_wait(attempts),
+            }
+            reason = f"{iso(window.start)} could not be evaluated: {message}"
+            runs.insert_run(connection, values, [RuleResult("service.error", "service", "warn", reason=reason)], [])
+            if notify:
+                self._follow(connection, prepared, window, now, labels=False)
+        LOG.warning("window in error", monitor=name, window=iso(window.start), reason=message, attempts=attempts)
+        return "error"
+
+    def _follow(self, connection: Connection, prepared: Prepared, window: Window, now: datetime, *, labels: bool) -> None:
+        if window.start >= prepared.settings.start:
+            Announcer(self.config, prepared).follow(connection, Committed(window, now, labels))
+
+    def relabel(self, name: str, window: Window) -> bool:
+        """Count a window's labels again; a new revision when anything changed."""
+        assert self.store is not None
+        prepared = self.prepare(name)
+        now = self.clock.now()
+        with self.store.read() as connection:
+            old = runs.current_run(connection, name, window.start)
+            if old is None or old.verdict == "error":
+                return False
+            kept = [r for r in runs.results_of(connection, old.id) if r.family != "quality" and r.rule != "service.labels"]
+        try:
+            answer: QualityAnswer = self.workers.run(QualityJob(prepared.monitor, prepared.settings, prepared.key, window, now))
+        except (SourceError, WorkerError, DriftdError) as error:
+            if isinstance(error, StoreError):
+                raise
+            LOG.warning("labels not counted", monitor=name, window=iso(window.start), reason=str(error))
+            return False
+        with self.store.write() as connection:
+            self._fenced(connection, name)
+            current = runs.current_run(connection, name, window.start)
+            if current is None or current.id != old.id:
+                return False
+            if old.sections.get("quality") == answer.section:
+                connection.execute(_touch(old, now))
+                return False
+            self._insert_relabelled(connection, prepared, old, kept, answer, now)
+            self._follow(connection, prepared, window, now, labels=True)
+        LOG.info(
+            "labels counted", monitor=name, window=iso(window.start), labelled=round(answer.labelled, 3),
+            state=answer.section["state"], verdict=answer.section["verdict"],
+        )
+        return True
+
+    def _insert_relabelled(
+        self, connection: Connection, prepared: Prepared, old: Row[Any], kept: list[RuleResult], answer: QualityAnswer, now: datetime,
+    ) -> None:
+        sections = {**old.sections, "quality": answer.section}
+        copied = {
+            key: getattr(old, key) for key in (
+                "monitor", "start", "end", "rows", "seconds", "binning", "baseline", "contract_id", "contract_version",
+                "contract_hash", "model_versions", "fingerprint", "as_of",
+            )
+        }
+        values = copied | {
+            "verdict": str(roll_up_sections(sections)), "evaluated_at": now, "config_hash": self.config.hashes.get(old.monitor, ""),
+            "labelled": answer.labelled, "labels_checked": now, "quality_state": answer.section["state"],
+            "driftd_version": __version__, "sections": sections, "error": "",
+        }
+        violations = (sections.get("contract") or {}).get("violations", [])
+        _, revision = runs.insert_run(connection, values, [*kept, *answer.results], violations)
+        counts = ProfiledWindow(Window(old.start, old.end), old.rows, answer.counts)
+        runs.save_profiles(connection, old.monitor, old.binning, "quality", revision, [counts])
+
+    # -- what a tick asks
+
+    def due(self, prepared: Prepared) -> list[Window]:
+        """The windows that are to be evaluated now, in order."""
+        assert self.store is not None
+        with self.store.read() as connection:
+            done = runs.evaluated_starts(connection, prepared.monitor.name, prepared.settings.start)
+        return due_windows(prepared.grid, prepared.settings.start, prepared.end, prepared.lateness, self.clock.now(), done)
+
+    def observe(self, prepared: Prepared) -> tuple[Observation, list[Window], list[Window]]:
+        """Look at the source: what is newest, which closed windows changed, which windows' labels are to be counted."""
+        assert self.store is not None
+        monitor, now = prepared.monitor, self.clock.now()
+        give_up = monitor.labels.give_up if monitor.labels else timedelta(0)
+        horizon = now - max(monitor.window.revise, give_up + timedelta(days=1)) - 2 * timedelta(seconds=prepared.settings.size_seconds)
+        with self.store.read() as connection:
+            row = runs.settings_of(connection, monitor.name)
+            recent = runs.recent_runs(connection, monitor.name, since=max(horizon, prepared.settings.start))
+        evaluated = [r for r in reversed(recent) if r.verdict != "error"]
+        closed = {Window(r.start, r.end): r.fingerprint for r in evaluated if now - r.end <= monitor.window.revise}
+        open_labels = [
+            (Window(r.start, r.end), float(r.labelled), r.labels_checked) for r in evaluated
+            if r.labelled is not None and monitor.labels is not None and now - r.end <= give_up + timedelta(days=1)
+        ]
+        job = ObserveJob(
+            monitor, prepared.settings, tuple(closed), tuple(w for w, _, _ in open_labels), row.labels_seen if row else "", now
+        )
+        seen: Observation = self.workers.run(job)
+        changed = [w for w, text in closed.items() if seen.fingerprints.get(w.start, text) != text]
+        return seen, changed, labels_due(open_labels, seen.labelled, now, give_up)
+
+    def remember(self, prepared: Prepared, seen: Observation, silent: datetime | None) -> None:
+        """Store what a look has found; a source that fell silent or spoke again is announced."""
+        assert self.store is not None
+        name, now = prepared.monitor.name, self.clock.now()
+        with self.store.write() as connection:
+            row = runs.settings_of(connection, name)
+            runs.update_monitor(
+                connection, name, newest_event=seen.newest_event, newest_write=seen.newest_write, silent_since=silent,
+                labels_seen=seen.labels_seen,
+            )
+            if row is not None and (row.silent_since is None) != (silent is None):
+                window = prepared.grid.at(seen.newest_event or now)
+                Announcer(self.config, prepared).silence(connection, window, now, silent)
+
+
+def _touch(old: Row[Any], now: datetime) -> Any:
+    from monitor.store import tables
+
+    return tables.run.update().where(tables.run.c.id == old.id).values(labels_checked=now)
+
+
+def roll_up_sections(sections: dict[str, Any]) -> Verdict:
+    """The verdict of a window from its sections."""
+    return roll_up(Verdict(s["verdict"]) for key, s in sections.items() if key in SECTIONS and s is not None)
+
+
+def check_object(
+    monitor: str, window: Window, moment: datetime, outcome: Outcome, binning: str, baseline: int,
+) -> dict[str, Any]:
+    """What ``driftd check --json`` prints."""
+    sections = {key: outcome.sections.get(key) for key in SECTIONS}
+    return {
+        "monitor": monitor, "window": {"start": iso(window.start), "end": iso(window.end)}, "as_of": iso(moment),
+        "verdict": str(roll_up_sections(sections)), "rows": outcome.rows, "model_versions": outcome.model_versions,
+        "reference": binning, "baseline": baseline, "seconds": outcome.seconds, **sections,
+    }
+
+
+def error_object(monitor: str, window: Window, moment: datetime, message: str) -> dict[str, Any]:
+    """The check object of a window that could not be evaluated."""
+    return {
+        "monitor": monitor, "window": {"start": iso(window.start), "end": iso(window.end)}, "as_of": iso(moment),
+        "verdict": "error", "error": message, "rows": 0, "model_versions": {}, "reference": None, "baseline": 0, "seconds": 0.0,
+        **dict.fromkeys(SECTIONS),
+    }
+
+
+__all__ = ["LeaseLost", "Pipeline", "check_object", "roll_up_sections"]

@@ -1,0 +1,55 @@
+"""Rendering a report: one HTML file without scripts and without requests to anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from checks.core.profile import Binning, Profile
+from monitor.reports import svg
+
+TEMPLATES = Path(__file__).parent / "templates"
+MOST_SLICES = 80
+
+
+def render(view: dict[str, Any], binning: Binning, profile: Profile | None, reference: Profile, baseline: Sequence[Profile]) -> str:
+    """The report's HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["figure"] = _figure
+    environment.filters["percent"] = lambda value: "" if value is None else f"{value:.1%}"
+    columns = [_column(binning, name, profile, reference, view) for name in profile.columns] if profile is not None else []
+    columns.sort(key=lambda c: (-c["drives"], c["name"]))
+    quality = (view["sections"] or {}).get("quality") or {}
+    slices = [row for row in quality.get("metrics", []) if row["slice"] != "ALL"]
+    order = {"fail": 0, "warn": 1, "pass": 2}
+    slices.sort(key=lambda r: (order.get(r["verdict"], 3), r["slice"], r["metric"]))
+    return environment.get_template("report.html").render(
+        view=view, columns=columns, strip=svg.strip(view["history"]), slices=slices[:MOST_SLICES], more_slices=max(len(slices) - MOST_SLICES, 0),
+        charts=[(rule, svg.line(points, rule)) for rule, points in view["metrics"].items()],
+        whole=[row for row in quality.get("metrics", []) if row["slice"] == "ALL"],
+    )
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _column(binning: Binning, name: str, profile: Profile, reference: Profile, view: dict[str, Any]) -> dict[str, Any]:
+    drift = (view["sections"] or {}).get("drift") or {}
+    column, now, then = binning[name], profile.columns[name], reference.columns[name]
+    drivers = [d for d in drift.get("drivers", []) if d["column"] == name]
+    return {
+        "name": name, "kind": column.kind, "role": column.role, "drives": abs(drivers[0]["z"]) if drivers else 0.0,
+        "driver": drivers[0] if drivers else None, "chart": svg.histogram(column, then, now),
+        "mean": now.mean() if column.kind == "numeric" else None, "usual": then.mean() if column.kind == "numeric" else None,
+        "missing": now.missing / profile.rows if profile.rows else None,
+        "statistics": [s for s in drift.get("statistics", []) if s["column"] == name],
+    }

@@ -1,0 +1,51 @@
+"""Listings of what the store knows, as the command and the API print them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from checks.core.window import iso
+from monitor.config.model import Config
+from monitor.store import incidents, runs
+from monitor.store.store import Store
+
+
+def overview(store: Store, config: Config) -> list[dict[str, Any]]:
+    """One object per monitor: its newest window and its open incidents."""
+    rows = []
+    with store.read() as connection:
+        for name, monitor in config.monitors.items():
+            newest = runs.recent_runs(connection, name, limit=1)
+            run = newest[0] if newest else None
+            opened = incidents.listing(connection, "open", name)
+            rows.append({
+                "monitor": name, "owner": monitor.owner, "verdict": run.verdict if run else None,
+                "window": iso(run.start) if run else None, "rows": run.rows if run else None,
+                "windows": runs.count_runs(connection, name), "open": [f"INC-{i.id}" for i in opened],
+            })
+    return rows
+
+
+def incident_rows(store: Store, state: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
+    """Incidents, newest first, as ``incidents --json`` prints them."""
+    with store.read() as connection:
+        return [
+            {
+                "id": f"INC-{i.id}", "monitor": i.monitor, "family": i.family, "severity": i.severity, "state": i.state,
+                "headline": i.headline, "opened_at": iso(i.opened_at), "closed_at": iso(i.closed_at) if i.closed_at else None,
+                "reason": i.reason, "windows": i.windows, "owner": i.owner,
+            }
+            for i in incidents.listing(connection, state, limit=limit)
+        ]
+
+
+def run_rows(store: Store, monitor: str | None, limit: int) -> list[dict[str, Any]]:
+    """Current runs, newest first, as ``runs --json`` prints them."""
+    with store.read() as connection:
+        return [
+            {
+                "monitor": r.monitor, "window": {"start": iso(r.start), "end": iso(r.end)}, "revision": r.revision,
+                "verdict": r.verdict, "rows": r.rows, "seconds": r.seconds,
+            }
+            for r in runs.recent_runs(connection, monitor, limit=limit)
+        ]
