@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import hashlib
+from collections.abc import Mapping
 
 from checks.core.profile import Binning, ColumnBinning, ColumnProfile, Profile
 from checks.core.result import Verdict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,8 +22,11 @@ class Bound:
     extra: tuple[str, ...]
 
 
-def bind(contract: Contract, types: Mapping[str, str]) -> Bound:
-    """The predicates of ``contract`` over data whose columns have the logical ``types``."""
+def bind(contract: Contract, types: Mapping[str, str], ignored: Collection[str] = ()) -> Bound:
+    """The predicates of ``contract`` over data whose columns have the logical ``types``.
+
+    A column in ``ignored`` is no extra column.
+    """
     predicates: dict[str, Expression] = {}
     for rule in contract.rules:
         if rule.not_evaluated or rule.manual or (rule.column is not None and rule.column not in types):
@@ -35,7 +38,7 @@ def bind(contract: Contract, types: Mapping[str, str]) -> Bound:
             predicates[rule.id] = predicate
     promised = {column.name for column in contract.columns}
     missing = tuple(column.name for column in contract.columns if column.name not in types)
-    return Bound(contract, predicates, missing, tuple(name for name in types if name not in promised))
+    return Bound(contract, predicates, missing, tuple(name for name in types if name not in promised and name not in ignored))
 
 
 def _blocked(rule: Rule, contract: Contract, types: Mapping[str, str]) -> str:

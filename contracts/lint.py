@@ -13,18 +13,13 @@ TYPES = (
     "string", "date", "timestamp", "time", "number", "integer", "object", "array", "boolean", "map", "vector",
 )
 DOCUMENT_KEYS = frozenset(
-    "apiVersion kind id version name status tenant domain dataProduct description servers schema support price team roles "
-    "slaProperties slaDefaultElement tags customProperties authoritativeDefinitions contractCreatedTs".split()
+    ["apiVersion", "kind", "id", "version", "name", "status", "tenant", "domain", "dataProduct", "description", "servers", "schema", "support", "price", "team", "roles", "slaProperties", "slaDefaultElement", "tags", "customProperties", "authoritativeDefinitions", "contractCreatedTs"]
 )
 OBJECT_KEYS = frozenset(
-    "id name physicalName physicalType logicalType businessName description dataGranularityDescription properties quality "
-    "relationships tags customProperties authoritativeDefinitions".split()
+    ["id", "name", "physicalName", "physicalType", "logicalType", "businessName", "description", "dataGranularityDescription", "properties", "quality", "relationships", "tags", "customProperties", "authoritativeDefinitions"]
 )
 PROPERTY_KEYS = frozenset(
-    "id name physicalName physicalType logicalType logicalTypeOptions businessName description required unique primaryKey "
-    "primaryKeyPosition partitioned partitionKeyPosition classification encryptedName transformSourceObjects "
-    "transformLogic transformDescription criticalDataElement examples enum properties items quality relationships tags "
-    "customProperties authoritativeDefinitions semanticType".split()
+    ["id", "name", "physicalName", "physicalType", "logicalType", "logicalTypeOptions", "businessName", "description", "required", "unique", "primaryKey", "primaryKeyPosition", "partitioned", "partitionKeyPosition", "classification", "encryptedName", "transformSourceObjects", "transformLogic", "transformDescription", "criticalDataElement", "examples", "enum", "properties", "items", "quality", "relationships", "tags", "customProperties", "authoritativeDefinitions", "semanticType"]
 )
 
 
@@ -83,6 +78,7 @@ def _unknown(mapping: Any, known: frozenset[str], path: str) -> Iterator[Finding
 
 
 def _property(prop: Any, path: str) -> Iterator[Finding]:
+    options: Any
     if not prop.get("name"):
         yield Finding(path, prop.line, "a property needs a name")
         return

@@ -67,7 +67,7 @@ def _plain(node: yaml.Node, path: str, made: list[int]) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, path, made) for item in node.value]
     try:
-        return yaml.SafeLoader("").construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+        return yaml.SafeLoader("").construct_object(node, deep=True)
     except (yaml.YAMLError, ValueError) as error:
         raise ContractError(f"{path}:{node.start_mark.line + 1}: {node.value!r}: {error}") from None
 
@@ -172,7 +172,7 @@ def _quality_rule(quality: Lined, column: str | None) -> Rule:
     metric = str(quality.get("metric") or quality.get("rule") or "")
     operators = {key: value for key, value in quality.items() if key.startswith("must")}
     name = metric or kind
-    base = {
+    base: dict[str, Any] = {
         "severity": _severity(quality), "line": quality.line, "dimension": str(quality.get("dimension", "")),
         "description": str(quality.get("description", "")),
     }

@@ -20,7 +20,7 @@ from monitor.prepare import Prepared
 from monitor.store import incidents, outbox, runs
 from monitor.store.store import audit
 
-LOOK_BACK = 30
+LOOK_BACK = 20
 SILENCE = "service.silence"
 PLATFORM_RULES = frozenset({"service.no_data", "service.error", "service.labels", SILENCE})
 
@@ -55,17 +55,17 @@ class Announcer:
     def follow(self, connection: Connection, done: Committed) -> None:
         """Fold the monitor's windows and announce what changed."""
         name = self._monitor.name
-        known = incidents.known_since(connection, name, done.window.start - LOOK_BACK * self._length)
-        known = [k for k in known if k.members != (SILENCE,)]
-        first = min([done.window.start, *(k.first for k in known if k.state == "open")])
-        since = max(first - LOOK_BACK * self._length, self._prepared.settings.start)
+        since = max(done.window.start - LOOK_BACK * self._length, self._prepared.settings.start)
+        known = [k for k in incidents.known_since(connection, name, since) if k.members != (SILENCE,)]
         windows = [WindowResults(w, found) for w, found in runs.results_since(connection, name, since)]
-        openers = frozenset(incidents.tokens(connection, name))
+        # A drift incident that began before the range paid its token there: inside the range it goes on.
+        paid = max((k.last for k in known if k.family == "drift" and k.first < since), default=since)
+        openers = frozenset(incidents.tokens(connection, name)) | {w.window.start for w in windows if w.window.start <= paid and paid > since}
         folded = fold(windows, policy_of(self._monitor, self._length), openers)
         transitions, matched = rules.diff(folded.episodes, known, since)
         created: dict[int, int] = {}
-        for incident, episode in matched.items():
-            self._refresh(connection, incident, episode)
+        for incident, current in matched.items():
+            self._refresh(connection, incident, current, since)
         for transition in transitions:
             episode = transition.episode
             if transition.type == rules.FIRED and episode is not None:
@@ -75,9 +75,10 @@ class Announcer:
                 incident = transition.incident or created[id(episode)]
             if transition.type == rules.UPDATED and transition.why.startswith("open again"):
                 incidents.update(connection, incident, state="open", closed_at=None, closed_window=None, reason="")
-            if transition.type == rules.RESOLVED and episode is not None:
+            if transition.type == rules.RESOLVED:
+                ended = episode.closed if episode is not None else done.window.start
                 incidents.update(
-                    connection, incident, state="closed", closed_at=done.now, closed_window=episode.closed, reason=transition.why
+                    connection, incident, state="closed", closed_at=done.now, closed_window=ended, reason=transition.why
                 )
             if transition.type == rules.WITHDRAWN:
                 incidents.update(connection, incident, state="withdrawn", closed_at=done.now, reason=transition.why)
@@ -85,8 +86,8 @@ class Announcer:
                 self._rollback(connection, incident, episode, windows, done)
             self.announce(connection, incident, transition.type, done, transition.why)
         announced = {t.incident for t in transitions}
-        for incident, episode in matched.items():
-            if incident not in announced and episode.closed is None and self._rollback(connection, incident, episode, windows, done):
+        for incident, current in matched.items():
+            if incident not in announced and current.closed is None and self._rollback(connection, incident, current, windows, done):
                 self.announce(connection, incident, rules.UPDATED, done, "rollback decided")
         incidents.save_alerts(connection, name, folded.rules, done.now)
 
@@ -121,9 +122,16 @@ class Announcer:
             hold_by="", **self._values(episode),
         )
 
-    def _refresh(self, connection: Connection, incident: int, episode: Episode) -> None:
+    def _refresh(self, connection: Connection, incident: int, episode: Episode, since: datetime) -> None:
+        """Bring a known incident up to date; of one that began before the range, the earlier windows stay counted."""
         values = self._values(episode)
         values.pop("headline")
+        old = incidents.get(connection, incident)
+        if old.first_window < since:
+            values["first_window"] = old.first_window
+            values["windows"] = old.windows + sum(start > old.last_window for start in episode.windows)
+            values["last_window"] = max(old.last_window, episode.last)
+            values["members"] = list(dict.fromkeys([*old.members, *episode.members]))
         incidents.update(connection, incident, **values)
 
     def announce(self, connection: Connection, incident: int, kind: str, done: Committed, why: str) -> None:

@@ -19,7 +19,7 @@ from monitor.daemon import Watch
 from monitor.delivery.channels import CHANNELS, open_channel
 from monitor.pipeline import Pipeline
 from monitor.ports import Sender, Workers
-from monitor.reports.view import build_view
+from monitor.report_view import build_view
 from monitor.sources import SOURCES, sniff
 from monitor.store.store import Store
 

@@ -237,7 +237,7 @@ class Pipeline:
                 "quality_state": (outcome.sections["quality"] or {}).get("state", ""), "sections": outcome.sections,
             }
             results = [*outcome.results, RuleResult("service.error", "service", "pass")]
-            run_id, revision = runs.insert_run(connection, values, results, outcome.violations)
+            _, revision = runs.insert_run(connection, values, results, outcome.violations)
             stored = ProfiledWindow(window, outcome.rows, outcome.profile)
             runs.save_profiles(connection, name, prepared.binning_hash, "window", revision, [stored])
             if outcome.quality_counts is not None:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Daemon:
         self._stop = threading.Event()
         self._reload = threading.Event()
         self._looks = ThreadPoolExecutor(2, thread_name_prefix="driftd-look")
-        self._pruned = None
+        self._pruned: datetime | None = None
         options: dict[str, Any] = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         self._scheduler = BackgroundScheduler(
             timezone="UTC", job_defaults=options,

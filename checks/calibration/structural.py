@@ -10,6 +10,7 @@ from checks.core.profile import Binning, ColumnBinning, ColumnProfile, Profile
 
 LEAST_ROWS = 50
 LEAST_WINDOWS = 5
+UNIT_SIGMAS = 6.0
 
 CONVERSIONS: tuple[tuple[str, float, float], ...] = (
     ("degrees Celsius instead of Fahrenheit", 1.8, 32.0),
@@ -57,7 +58,8 @@ def _column(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnProf
     total = sum(int(p.layout().sum()) for p in past) if column.kind != "text" else 0
     usual_missing = _share(sum(p.missing for p in past), total) if total else 0.0
     missing = _share(now.missing, rows)
-    if missing > 0.5 and usual_missing < 0.25:
+    most = max(_share(p.missing, int(p.layout().sum())) for p in past) if total else 0.0
+    if missing > 0.5 and missing > 2 * most:
         return StructuralBreak(
             column.name, "mostly_missing", f"{column.name} is missing in {missing:.0%} of rows (usual {usual_missing:.1%})", rows
         )
@@ -89,7 +91,8 @@ def _numeric(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnPro
     if unit is not None:
         return StructuralBreak(column.name, "unit_change", unit, rows)
     highest, lowest = max(p.maximum for p in past), min(p.minimum for p in past)
-    for beyond, edge, word in ((now.minimum > highest, highest, "above"), (now.maximum < lowest, lowest, "below")):
+    reach = (highest - lowest) / 2
+    for beyond, edge, word in ((now.minimum > highest + reach, highest, "above"), (now.maximum < lowest - reach, lowest, "below")):
         if beyond and len(past) >= LEAST_WINDOWS:
             return StructuralBreak(
                 column.name, "beyond_range", f"every value of {column.name} is {word} {edge:g}, beyond all that was ever seen", rows
@@ -102,16 +105,24 @@ def _unit_change(column: ColumnBinning, now: ColumnProfile, past: Sequence[Colum
     means = [m for p in past if (m := p.mean()) is not None and p.filled >= LEAST_ROWS]
     scales = [s for p in past if (s := p.deviation(column.center)) is not None and p.filled >= LEAST_ROWS]
     mean, scale = now.mean(), now.deviation(column.center)
-    if len(means) < 5 or mean is None or scale is None:
+    if column.role != "feature" or len(means) < LEAST_WINDOWS or mean is None or scale is None:
         return None
     usual = sum(means) / len(means)
     wobble = math.sqrt(sum((m - usual) ** 2 for m in means) / len(means))
     typical = sum(scales) / len(scales)
     wobble = max(wobble, 0.02 * typical, 1e-12)
-    if abs(mean - usual) < 4.5 * wobble or typical <= 0:
+    if abs(mean - usual) < UNIT_SIGMAS * wobble or typical <= 0:
         return None
     for name, factor, offset in CONVERSIONS:
         back, back_scale = mean * factor + offset, scale * factor
-        if abs(back - usual) <= 3 * wobble and 0.3 <= back_scale / max(typical, 1e-12) <= 3:
+        matches = abs(back - usual) <= 3 * wobble and 0.3 <= back_scale / max(typical, 1e-12) <= 3
+        if matches and _same_zeros(column, now, past, offset):
             return f"{column.name} looks like {name}: mean {mean:.4g}, usual {usual:.4g}; converted {back:.4g}"
     return None
+
+
+def _same_zeros(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnProfile], offset: float) -> bool:
+    """Whether a column that is often zero is so still: a factor leaves zeros alone, a rainy day does not."""
+    place = sum(edge <= 0.0 for edge in column.edges)
+    usual = _share(sum(int(p.counts[place]) for p in past), sum(p.filled for p in past))
+    return bool(usual <= 0.2 or offset or abs(_share(int(now.counts[place]), now.filled) - usual) < 0.1)

@@ -59,9 +59,7 @@ class Binning:
 
     columns: tuple[ColumnBinning, ...]
     version: int = PLAN_VERSION
-
-    def __iter__(self) -> Iterable[ColumnBinning]:  # type: ignore[override]
-        return iter(self.columns)
+    _digest: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> ColumnBinning:
         for column in self.columns:
@@ -84,7 +82,10 @@ class Binning:
 
     @property
     def hash(self) -> str:
-        return "sha256:" + hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        """The binning's name in results, computed once."""
+        if not self._digest:
+            self._digest.append("sha256:" + hashlib.sha256(self.to_json().encode()).hexdigest()[:16])
+        return self._digest[0]
 
 
 @dataclass(slots=True)
@@ -165,7 +166,7 @@ class Profile:
         return cls(binning, 0, {c.name: ColumnProfile.empty(c) for c in binning.columns})
 
     def __add__(self, other: Profile) -> Profile:
-        if self.binning != other.binning:
+        if self.binning is not other.binning and self.binning.hash != other.binning.hash:
             raise BinningMismatch(
                 f"a profile under binning {other.binning.hash} cannot be merged into one under {self.binning.hash}"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from checks.core.registry import Registry
 from checks.core.result import Statistic
@@ -32,7 +31,7 @@ class Metric:
 METRICS: Registry[Metric] = Registry("metric", "checks.performance", "driftd.metrics")
 
 
-def metric(kind: str, *, tasks: tuple[str, ...] = ("binary",), needs_score: bool = False) -> Any:
+def metric(kind: str, *, tasks: tuple[str, ...] = ("binary",), needs_score: bool = False) -> Callable[[Callable[[QualityCounts], Statistic]], Metric]:
     """Register the decorated function as the metric ``kind``."""
 
     def wrap(function: Callable[[QualityCounts], Statistic]) -> Metric:

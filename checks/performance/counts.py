@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +48,14 @@ class QualityCounts:
     negative: NDArray[np.int64] = field(default_factory=_grid)
 
     def __add__(self, other: QualityCounts) -> QualityCounts:
-        return QualityCounts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+        total = QualityCounts()
+        for name in _FIELDS:
+            setattr(total, name, getattr(self, name) + getattr(other, name))
+        return total
 
 
-_SCALARS = [name for name in QualityCounts.__slots__ if name not in ("positive", "negative")]
+_FIELDS = [item.name for item in fields(QualityCounts)]
+_SCALARS = [name for name in _FIELDS if name not in ("positive", "negative")]
 
 
 def to_bytes(slices: dict[str, QualityCounts]) -> bytes:
@@ -66,5 +70,6 @@ def from_bytes(data: bytes) -> dict[str, QualityCounts]:
     """What `to_bytes` wrote."""
     slices = {}
     for name, *values, positive, negative in json.loads(zlib.decompress(data[1:])):
-        slices[name] = QualityCounts(*values, np.array(positive, np.int64), np.array(negative, np.int64))
+        known = dict(zip(_SCALARS, values, strict=True))
+        slices[name] = QualityCounts(**known, positive=np.array(positive, np.int64), negative=np.array(negative, np.int64))
     return slices

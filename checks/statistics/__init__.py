@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,7 +48,7 @@ STATISTICS: Registry[StatisticPlugin] = Registry("statistic", "checks.statistics
 
 def statistic(
     kind: str, *, applies: tuple[str, ...] = ("numeric", "category"), symmetric: bool = False, upper: float | None = None,
-) -> Any:
+) -> Callable[[StatisticFunction], StatisticPlugin]:
     """Register the decorated function as the statistic ``kind``."""
 
     def wrap(function: StatisticFunction) -> StatisticPlugin:

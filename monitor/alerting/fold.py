@@ -125,7 +125,7 @@ def _step(state: RuleState, result: RuleResult, policy: Policy, start: datetime,
         _unknown(state)
         return
     state.unknown = 0
-    if verdict.breach and (allowed and result.state != "watch" or state.state in ("firing", "recovering")):
+    if verdict.breach and ((allowed and result.state != "watch") or state.state in ("firing", "recovering")):
         state.recent.append(True)
         need, of = policy.fire_of(result)
         state.good = 0

@@ -41,7 +41,7 @@ def diff(episodes: Sequence[Episode], known: Sequence[Known], since: datetime) -
     """The transitions from the announced incidents to the desired ``episodes``, and which episode each incident is.
 
     An episode is the incident of its family that shares a window with it. An announced incident that began at or after
-    ``since`` and has no episode any more is withdrawn, once.
+    ``since`` and has no episode any more is withdrawn, once; an open one from before has ended.
     """
     transitions: list[Transition] = []
     matched: dict[int, Episode] = {}
@@ -59,6 +59,8 @@ def diff(episodes: Sequence[Episode], known: Sequence[Known], since: datetime) -
     for gone in left:
         if gone.state != "withdrawn" and gone.first >= since:
             transitions.append(Transition(WITHDRAWN, gone.id, None, "withdrawn after late data"))
+        elif gone.state == "open":
+            transitions.append(Transition(RESOLVED, gone.id, None, "resolved"))
     return transitions, matched
 
 

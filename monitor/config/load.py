@@ -60,7 +60,7 @@ class _File:
         for key in place:
             if isinstance(node, Lined):
                 line = node.lines.get(str(key), line)
-                node = node.get(key)
+                node = node.get(str(key))
             elif isinstance(node, list) and isinstance(key, int) and key < len(node):
                 node = node[key]
                 line = getattr(node, "line", line)
@@ -116,7 +116,8 @@ def load(path: Path, registries: Registries) -> Config:
         _secrets(config, files, errors)
     if errors or config is None:
         raise ConfigError("\n".join(dict.fromkeys(errors)))
-    return config
+    loaded: Config = config
+    return loaded
 
 
 def _reports(config: Config, base: Path) -> Any:
@@ -238,7 +239,7 @@ def _channels(main: _File, registries: Registries, errors: list[str]) -> dict[st
         raise main.error(("channels",), "must be a mapping from name to channel")
     for name, body in section.items():
         place: Place = ("channels", name)
-        kind = body.get("kind") if isinstance(body, dict) else None
+        kind = str(body.get("kind")) if isinstance(body, dict) else "None"
         if kind not in registries.channels:
             allowed = ", ".join(sorted(registries.channels))
             errors.append(str(main.error((*place, "kind"), f"there is no channel {kind!r}; allowed are {allowed}")))
@@ -257,7 +258,7 @@ def _owners(
 ) -> Config:
     from monitor.config.model import Owner
 
-    owners, channels = dict(config.owners), dict(config.channels)
+    owners, channels = dict(config.owners), dict[str, Any](config.channels)
     warnings = list(config.warnings)
     for name, monitor in config.monitors.items():
         if monitor.owner in owners:

@@ -194,7 +194,7 @@ class MonitorConfig(Section):
     schedule: Schedule = Schedule()
     start: Moment | None = None
     end: Moment | None = None
-    reference: Reference = Reference()
+    reference: Reference = Field(default_factory=lambda: Reference.model_validate({}))
     contract: Path | None = None
     drift: Drift = Field(default_factory=Drift)
     task: Literal["binary", "multiclass", "regression"] = "binary"

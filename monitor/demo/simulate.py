@@ -44,7 +44,7 @@ class Planted:
 
 NULL_CARRIER = Planted("carrier is null", date(2013, 6, 18), 3, ("contract",))
 CELSIUS = Planted("temperature in Celsius", date(2013, 8, 6), 4, ("data", "drift"))
-BAD_VERSION = Planted("a bad model version goes live", date(2013, 10, 8), 1, ("quality",))
+BAD_VERSION = Planted("a bad model version goes live", date(2013, 10, 9), 1, ("quality",))
 PLANTED = (NULL_CARRIER, CELSIUS, BAD_VERSION)
 
 

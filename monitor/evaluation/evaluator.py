@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import singledispatchmethod
@@ -184,8 +183,7 @@ class Evaluator:
         fingerprint = source.fingerprint(name, window)
         types = source.types_in(name, window)
         contract = self._contract(monitor, binning, reference, job.settings.types)
-        readable = {n: k for n, k in types.items() if n not in monitor.columns.ignore}
-        bound = bind(contract, self._contract_types(monitor, contract, readable)) if contract else None
+        bound = bind(contract, types, monitor.columns.ignore) if contract else None
         rules = {**(bound.predicates if bound else {}), **service_rules(monitor, types)}
         plan = Plan(binning, rules, self._version(monitor, types), name, job.key)
         executor = Executor(plan, types)
@@ -197,7 +195,7 @@ class Evaluator:
         violations: tuple[dict[str, Any], ...] = ()
         if bound is not None:
             parts["contract"], found = sections.contract_section(
-                bound, profile, self._contract_types(monitor, contract, readable), job.as_of, executor.failed
+                bound, profile, types, job.as_of, executor.failed
             )
             results += found
             violations = tuple(parts["contract"]["violations"])
@@ -228,11 +226,6 @@ class Evaluator:
             contract_hash=contract.hash if contract else "", seconds=round(stopwatch() - started, 4),
             violations=violations, drift_p_value=drift["p_value"], drift_learning=drift["learning"],
         )
-
-    @staticmethod
-    def _contract_types(monitor: MonitorConfig, contract: Contract | None, types: dict[str, str]) -> dict[str, str]:
-        """An inferred contract speaks only of profiled columns; a written one of all."""
-        return types
 
     def _drift(
         self, job: RunJob, binning: Binning, profile: Profile, baseline: Sequence[Profile], broken: set[str],
@@ -329,7 +322,7 @@ class Evaluator:
         ]
         if tables[0] is None or tables[1] is None:
             raise SourceError(f"monitor {job.monitor.name}: no rows for the drill-down")
-        return drill_down(*(t.select(columns).slice(0, 2 * job.rows) for t in tables))
+        return drill_down(*(t.select(columns).slice(0, 2 * job.rows) for t in tables if t is not None))
 
 
 def _days(settings: Settings) -> Any:

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from checks.core.expression import Expression
 from checks.core.profile import ColumnBinning, ColumnProfile, Profile
+from monitor.arrow_types import logical_type, to_micros
 from monitor.profiling.kernel import profile_numbers
 from monitor.profiling.lower import lower, matching, patterns, replace_matches
 from monitor.profiling.plan import Plan, private_category
-from monitor.arrow_types import logical_type, to_micros
 
 _NOT_COUNTABLE = (
     nw.exceptions.NarwhalsError, pa.ArrowException, TypeError, ValueError, NotImplementedError, AttributeError, re.error,

@@ -42,9 +42,11 @@ def lower(expression: Expression, types: Mapping[str, str]) -> nw.Expr:
             return nw.lit(value)
         case Compare(symbol, left, right):
             low, high = _temporal(left, right, types)
-            return _OPERATORS[symbol](low, high)
+            compared: nw.Expr = _OPERATORS[symbol](low, high)
+            return compared
         case Arithmetic(symbol, left, right):
-            return _OPERATORS[symbol](lower(left, types), lower(right, types))
+            computed: nw.Expr = _OPERATORS[symbol](lower(left, types), lower(right, types))
+            return computed
         case And(terms):
             return reduce(operator.and_, (lower(term, types) for term in terms))
         case Or(terms):

@@ -131,13 +131,15 @@ def _binary(values: pa.Array, name: str) -> NDArray[np.int64]:
         else:
             raise SchemaError(f"{name} has the value {text!r:.60}; a binary task needs 0 and 1, true and false")
     indices = encoded.indices.fill_null(len(table)).to_numpy(zero_copy_only=False)
-    return np.array([*table, -1], np.int64)[indices]
+    coded: NDArray[np.int64] = np.array([*table, -1], np.int64)[indices]
+    return coded
 
 
 def _floats(values: pa.Array, name: str) -> NDArray[np.float64]:
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_decimal(values.type)):
         raise SchemaError(f"{name} is of type {values.type}; numbers are needed")
-    return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
+    numbers: NDArray[np.float64] = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
+    return numbers
 
 
 def _count(table: pa.Table, truth: pa.Array, task: str, prediction: str | None, score: str | None, label: str) -> Any:

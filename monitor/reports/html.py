@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,23 +18,28 @@ MOST_SLICES = 80
 
 def render(view: dict[str, Any], binning: Binning, profile: Profile | None, reference: Profile, baseline: Sequence[Profile]) -> str:
     """The report's HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["figure"] = _figure
-    environment.filters["percent"] = lambda value: "" if value is None else f"{value:.1%}"
     columns = [_column(binning, name, profile, reference, view) for name in profile.columns] if profile is not None else []
     columns.sort(key=lambda c: (-c["drives"], c["name"]))
     quality = (view["sections"] or {}).get("quality") or {}
     slices = [row for row in quality.get("metrics", []) if row["slice"] != "ALL"]
     order = {"fail": 0, "warn": 1, "pass": 2}
     slices.sort(key=lambda r: (order.get(r["verdict"], 3), r["slice"], r["metric"]))
-    return environment.get_template("report.html").render(
+    return _environment().get_template("report.html").render(
         view=view, columns=columns, strip=svg.strip(view["history"]), slices=slices[:MOST_SLICES], more_slices=max(len(slices) - MOST_SLICES, 0),
         charts=[(rule, svg.line(points, rule)) for rule, points in view["metrics"].items()],
         whole=[row for row in quality.get("metrics", []) if row["slice"] == "ALL"],
     )
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, auto_reload=False,
+    )
+    environment.filters["figure"] = _figure
+    environment.filters["percent"] = lambda value: "" if value is None else f"{value:.1%}"
+    return environment
 
 
 def _figure(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -217,7 +218,7 @@ class ParquetSource:
 
 
 def _usual_gap(lasts: list[int]) -> float | None:
-    gaps = sorted((b - a) / 1e6 for a, b in zip(lasts, lasts[1:], strict=False) if b > a)
+    gaps = sorted((b - a) / 1e6 for a, b in itertools.pairwise(lasts) if b > a)
     return gaps[len(gaps) // 2] if len(gaps) >= 2 else None
 
 

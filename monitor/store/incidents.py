@@ -49,6 +49,14 @@ def listing(connection: Connection, state: str | None = None, monitor: str | Non
     return list(connection.execute(query.limit(limit) if limit else query))
 
 
+def at(connection: Connection, monitor: str, start: datetime) -> list[Row[Any]]:
+    """The incidents of a monitor that were open in the window of that start."""
+    i = t.incident.c
+    ended = sa.or_(i.closed_window.is_(None), i.closed_window > start)
+    query = sa.select(t.incident).where(i.monitor == monitor, i.first_window <= start, ended, i.state != "withdrawn")
+    return list(connection.execute(query.order_by(i.id)))
+
+
 def open_spans(connection: Connection, monitor: str) -> list[tuple[str, datetime, datetime, datetime | None, int]]:
     """Family, first and last breaching window, closing window and number of windows of drift and data incidents."""
     i = t.incident.c

@@ -210,3 +210,20 @@ def count_runs(connection: Connection, name: str) -> int:
     """How many windows of a monitor have a current run."""
     query = sa.select(sa.func.count()).select_from(t.run).where(t.run.c.monitor == name, t.run.c.current)
     return int(connection.execute(query).scalar_one())
+
+
+def history(connection: Connection, name: str, since: datetime, until: datetime) -> list[Row[Any]]:
+    """Start, verdict and rows of the current runs in a range, in order; both ends count."""
+    r = t.run.c
+    query = sa.select(r.start, r.verdict, r.rows).where(r.monitor == name, r.current, r.start >= since, r.start <= until)
+    return list(connection.execute(query.order_by(r.start)))
+
+
+def metric_history(connection: Connection, name: str, since: datetime, until: datetime) -> list[Row[Any]]:
+    """Start, rule, value, low and high of the whole window's quality rules in a range, in order."""
+    r, x = t.run.c, t.result.c
+    query = (
+        sa.select(r.start, x.rule, x.value, x.low, x.high).join(t.run, r.id == x.run_id)
+        .where(r.monitor == name, r.current, r.start >= since, r.start <= until, x.slice == "ALL", x.value.is_not(None))
+    )
+    return list(connection.execute(query.order_by(r.start)))

@@ -1,0 +1,48 @@
+# Two commands for a newcomer: make demo, make test. Both create .venv and install what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test install lint bench format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     a year of real flights, end to end"
+	@echo "make test     all tests"
+	@echo "make install  the environment with every extra but spark"
+	@echo "make lint     ruff, mypy, import-linter"
+	@echo "make bench    benchmarks, as ratios in one run"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -c constraints.txt -e '.[demo,evidently]'
+	@touch $@
+
+$(VENV)/.install: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -c constraints.txt -e '.[evidently,sql,delta,demo,dev]'
+	@touch $@ $(VENV)/.demo
+
+install: $(VENV)/.install
+
+demo: $(VENV)/.demo
+	$(BIN)/driftd demo $(ARGS)
+
+test: $(VENV)/.install
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+lint: $(VENV)/.install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.install
+	$(BIN)/python -m tests.benchmarks
+
+format: $(VENV)/.install
+	$(BIN)/ruff check --fix-only .
+
+clean:
+	rm -rf $(VENV) demo build dist
