@@ -92,7 +92,7 @@ def _property(prop: Any, path: str) -> Iterator[Finding]:
     if prop.get("enum") is not None and not isinstance(prop["enum"], list):
         yield Finding(path, prop.lines["enum"], f"{name}: enum must be a list")
     options = prop.get("logicalTypeOptions") or {}
-    if not isinstance(options, dict):
+    if type(options).__name__ not in ("dict", "Lined"):
         yield Finding(path, prop.lines["logicalTypeOptions"], f"{name}: logicalTypeOptions must be a mapping")
         return
     low, high = options.get("minimum"), options.get("maximum")

@@ -1,0 +1,188 @@
+"""The fold, the diff, drift decisions and rollback guards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checks.calibration.ledger import Budget
+from checks.core.result import Verdict
+from checks.core.window import Window
+from monitor.alerting.drift import decide
+from monitor.alerting.fold import Policy, WindowResults, fold
+from monitor.alerting.incidents import FIRED, RESOLVED, UPDATED, WITHDRAWN, Known, diff
+from monitor.alerting.rollback import Evidence, Witness, propose
+from monitor.alerting.silence import silent_since
+from monitor.ports import RuleResult
+
+DAY = timedelta(days=1)
+START = datetime(2024, 1, 1, tzinfo=UTC)
+BUDGET = Budget(1, timedelta(days=30))
+
+
+def window(index: int) -> Window:
+    return Window(START + index * DAY, START + (index + 1) * DAY)
+
+
+def results(verdicts: str, family: str = "quality", rule: str = "quality.roc_auc[ALL]") -> list[WindowResults]:
+    """p pass, w warn, f fail, e error, n no_data, i insufficient, - no result at all, c passing without clearing."""
+    names = {"p": "pass", "w": "warn", "f": "fail", "e": "error", "n": "no_data", "i": "insufficient", "c": "pass"}
+    return [
+        WindowResults(window(k), [] if v == "-" else [
+            RuleResult(rule, family, names[v], 0.5, 0.4, 0.6, 100, cleared=v != "c", reason="it is bad")
+        ])
+        for k, v in enumerate(verdicts)
+    ]
+
+
+def episodes(verdicts: str, **options: object) -> list[tuple[int, int | None, str]]:
+    folded = fold(results(verdicts), Policy(**options), frozenset())  # type: ignore[arg-type]
+    return [
+        ((e.first - START) // DAY, (e.closed - START) // DAY if e.closed else None, str(e.severity)) for e in folded.episodes
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ("ppp", []), ("pwp", [(1, None, "warn")]), ("pwpp", [(1, 3, "warn")]), ("pwfpp", [(1, 4, "fail")]), ("pwpwpp", [(1, 5, "warn")]),
+        ("pwppwpp", [(1, 3, "warn"), (4, 6, "warn")]), ("pwccpp", [(1, 5, "warn")]), ("pienp", []), ("pfeinp", [(1, None, "fail")]),
+        ("pf-p-p", [(1, 5, "fail")]), ("w" + "-" * 14, [(0, 14, "warn")]),
+    ],
+)
+def test_rules_fire_hold_clear_and_expire(verdicts: str, expected: list[tuple[int, int | None, str]]) -> None:
+    assert episodes(verdicts) == expected
+
+
+@pytest.mark.parametrize(("state", "verdict"), list(product(["ok", "firing"], list(Verdict))))
+def test_only_known_verdicts_move_a_rule(state: str, verdict: Verdict) -> None:
+    before = "p" if state == "ok" else "f"
+    letters = {"pass": "p", "warn": "w", "fail": "f", "error": "e", "no_data": "n", "insufficient": "i", "inhibited": "i"}
+    folded = fold(results(before + letters[str(verdict)]), Policy(), frozenset())
+    (rule,) = folded.rules.values()
+    if verdict.breach:
+        assert rule.state == "firing"
+    elif not verdict.known:
+        assert rule.state == state
+    else:
+        assert rule.state == ("ok" if state == "ok" else "recovering")
+
+
+def test_two_of_three_are_needed_where_there_is_no_interval() -> None:
+    noisy = [WindowResults(w.window, [replace(r, low=None, high=None) for r in w.results]) for w in results("pwpwp", "service", "service.x")]
+    assert [e.first for e in fold(noisy, Policy(fire=(2, 3)), frozenset()).episodes] == [window(3).start]
+
+
+@given(st.text("pwfein-", max_size=30), st.randoms())
+def test_the_state_does_not_depend_on_the_order_of_arrival(verdicts: str, random: object) -> None:
+    in_order = results(verdicts)
+    arrived = list(in_order)
+    random.shuffle(arrived)  # type: ignore[attr-defined]
+    again = sorted(arrived, key=lambda w: w.window.start)
+    assert fold(again, Policy(), frozenset()) == fold(in_order, Policy(), frozenset())
+
+
+def test_drift_opens_only_where_a_token_was_spent() -> None:
+    stream = results("pwwpp", "drift", "drift")
+    assert fold(stream, Policy(), frozenset()).episodes == ()
+    assert [e.first for e in fold(stream, Policy(), frozenset({window(2).start})).episodes] == [window(2).start]
+
+
+def test_a_level_that_lasts_fourteen_windows_is_the_new_normal() -> None:
+    (episode,) = fold(results("w" * 14, "drift", "drift"), Policy(), frozenset({window(0).start})).episodes
+    assert (episode.reason, episode.closed) == ("new normal", window(13).start)
+
+
+def known(**changes: object) -> Known:
+    base = Known(7, "quality", "warn", "open", window(1).start, window(1).start, None, ("quality.roc_auc[ALL]",))
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "announced", "expected"),
+    [
+        ("pw", [], [FIRED]), ("pw", [known()], []), ("pwf", [known()], [UPDATED]), ("pwpp", [known()], [RESOLVED]), ("pp", [known()], [WITHDRAWN]),
+        ("pwpp", [], [FIRED, RESOLVED]), ("pp", [known(state="withdrawn")], []), ("pwpp", [known(state="closed", closed=window(3).start)], []),
+        ("pp", [known(first=START - 9 * DAY)], [RESOLVED]),
+    ],
+)
+def test_only_the_difference_is_announced(verdicts: str, announced: list[Known], expected: list[str]) -> None:
+    folded = fold(results(verdicts), Policy(), frozenset())
+    assert [t.type for t in diff(folded.episodes, announced, START)[0]] == expected
+
+
+def test_drift_costs_a_token_and_without_one_it_is_watched() -> None:
+    here = window(40)
+    first = decide(0.001, False, here, BUDGET, [], None, [], False)
+    assert (first.verdict, first.state, first.spend) == ("warn", "", True)
+    spent = [window(37).start, window(38).start, window(39).start]
+    held = decide(0.001, False, here, BUDGET, spent, None, [], False)
+    assert (held.verdict, held.state, held.spend) == ("warn", "watch", False)
+    assert decide(1e-7, False, here, BUDGET, spent, None, [], False).spend
+    inside = decide(0.001, False, here, BUDGET, spent, None, [], True)
+    assert (inside.state, inside.spend) == ("", False)
+    assert decide(0.5, False, here, BUDGET, [], None, [], False).verdict == "pass"
+    assert decide(0.005, True, here, BUDGET, [], None, [], False).verdict == "pass"
+    assert decide(0.001, False, here, BUDGET, [], BUDGET, spent, False).state == "watch"
+
+
+def test_silence_is_three_usual_gaps_and_at_least_half_an_hour() -> None:
+    assert silent_since(START, START + timedelta(minutes=29), timedelta(minutes=1), None, None) is None
+    assert silent_since(START, START + timedelta(minutes=31), timedelta(minutes=1), None, None) == START
+    assert silent_since(START, START + 2 * DAY, DAY, None, None) is None
+    assert silent_since(START, START + 4 * DAY, DAY, None, None) == START
+    assert silent_since(START, START + 4 * DAY, DAY, None, START + 2 * DAY) is None
+
+
+def witness(index: int, version: str, verdict: str | None, **changes: object) -> Witness:
+    rules = {"quality.roc_auc[ALL]": verdict} if verdict else {}
+    base = Witness(window(index), {version: 1000}, "pass", rules, 1000, True)  # type: ignore[arg-type]
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def evidence(**changes: object) -> Evidence:
+    base = Evidence(
+        "quality", "fail", ("quality.roc_auc[ALL]",), (1, 1), 2,
+        [witness(0, "v1", "pass"), witness(1, "v1", "pass"), witness(2, "v2", "fail"), witness(3, "v2", "insufficient")],
+        window(3).end + timedelta(hours=2), DAY, timedelta(hours=1), timedelta(hours=72), timedelta(hours=24), "last_good", None,
+        frozenset(),
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_a_bad_version_is_rolled_back_to_the_last_good_one() -> None:
+    proposal = propose(evidence())
+    assert proposal.allowed, proposal.guards
+    assert (proposal.from_version, proposal.to_version) == ("v2", "v1")
+
+
+@pytest.mark.parametrize(
+    ("guard", "changes"),
+    [
+        ("family", {"family": "drift"}), ("family", {"severity": "warn"}),
+        ("evidence", {"witnesses": [witness(0, "v1", "pass"), witness(1, "v1", "pass"), witness(2, "v2", "fail", enough=False)]}),
+        ("evidence", {"witnesses": [witness(0, "v1", "pass"), witness(1, "v1", "pass"), witness(2, "v2", "insufficient")]}),
+        ("evidence", {"witnesses": [witness(1, "v1", "pass"), witness(2, "v2", "fail", versions={"v1": 500, "v2": 500})]}),
+        ("attribution", {"witnesses": [witness(0, "v1", "fail"), witness(1, "v1", "fail"), witness(2, "v2", "fail")]}),
+        ("attribution", {"witnesses": [witness(0, "v1", "pass"), witness(1, "v1", "pass"), *(witness(k, "v2", "pass") for k in range(2, 8)), witness(8, "v2", "fail")], "now": window(9).start}),
+        ("attribution", {"witnesses": [witness(2, "v1", "fail")], "now": window(3).start}),
+        ("versions", {"bad_versions": frozenset({"v1"})}), ("versions", {"to_version": "v2"}),
+        ("versions", {"previous_rollbacks": [(START - 30 * DAY, "v1", "v0")]}),
+        ("frequency", {"previous_rollbacks": [(window(3).end, "v9", "v1")]}), ("frequency", {"fleet_today": 3}),
+        ("timely", {"kill_switch": True}), ("timely", {"held_by": "ann"}), ("timely", {"now": window(30).start}),
+    ],
+)
+def test_each_guard_stops_a_rollback_that_would_not_help(guard: str, changes: dict[str, object]) -> None:
+    proposal = propose(evidence(**changes))
+    assert not proposal.allowed
+    assert guard in {g.name for g in proposal.guards if not g.passed}
+
+
+def test_a_fallback_needs_no_history() -> None:
+    alone = [witness(2, "v2", "fail")]
+    assert propose(evidence(witnesses=alone, fallback="rules", now=window(3).start)).allowed
