@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
-from checks.core.errors import DriftdError, StoreError
+from checks.core.errors import DriftdError, SourceError, StoreError, WorkerError
 from checks.core.window import Window, iso
 from monitor.alerting.incidents import UPDATED
 from monitor.alerting.silence import silent_since
@@ -107,9 +107,11 @@ class Watch:
             self._busy.add(name)
         try:
             if self._lease(name):
-                self._look(name)
+                unseen = self._look(name)
                 self._failures[name] = 0
                 self.problems.pop(name, None)
+                if unseen:
+                    self.problems[name] = unseen
                 self._next(name)
         except LeaseLost as error:
             LOG.warning("lease lost", monitor=name, reason=str(error))
@@ -155,17 +157,26 @@ class Watch:
         self.pipeline.fences[name] = epoch
         return True
 
-    def _look(self, name: str) -> None:
+    def _look(self, name: str) -> str:
+        """Do what is due; answers why the source could not be observed, or empty."""
         prepared = self.pipeline.prepare(name)
-        seen, changed, labelled = self.pipeline.observe(prepared)
-        silent = self._silent(prepared, seen)
-        self.pipeline.remember(prepared, seen, silent)
+        changed: list[Window] = []
+        labelled: list[Window] = []
+        unseen = ""
+        try:
+            seen, changed, labelled = self.pipeline.observe(prepared)
+            self.pipeline.remember(prepared, seen, self._silent(prepared, seen))
+        except (SourceError, WorkerError) as error:
+            if self.stopping.is_set():
+                raise
+            unseen = str(error)  # the due windows will say so themselves, as runs in error
+            LOG.warning("source not observed", monitor=name, reason=unseen)
         # Windows first, in order; then what late data and late labels say of older ones.
         work: list[tuple[str, Window]] = [("window", w) for w in self.pipeline.due(prepared)]
         work += [("changed", w) for w in changed] + [("labels", w) for w in labelled if w not in changed]
         for kind, window in work:
             if self.stopping.is_set():
-                return
+                return unseen
             if not self._lease(name):
                 raise LeaseLost(f"monitor {name}: another daemon has taken it over")
             if kind == "labels":
@@ -174,7 +185,9 @@ class Watch:
                 done = self.pipeline.evaluate(name, window) != "error"
             if done and self._report is not None:
                 self._write_report(name, window)
-        self._verify(prepared)
+        if not unseen:
+            self._verify(prepared)
+        return unseen
 
     def _write_report(self, name: str, window: Window) -> None:
         assert self._report is not None

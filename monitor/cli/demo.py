@@ -57,6 +57,8 @@ def _print(summary: dict[str, Any], folder: Path) -> None:
     september = summary["september"]
     if september["expected"] is not None:
         typer.echo(f"In September the model expected {september['expected']:.0%} late flights; {september['late']:.0%} came late.")
+    months = ", ".join(f"{month[5:]} {value:g}" for month, value in summary["temperature"])
+    typer.echo(f"Temperature against the frozen reference, PSI by month: {months}")
     typer.echo(f"Messages: {summary['messages']['delivered']} delivered, in {folder / 'demo' / 'messages.txt'}")
     for item in summary["rollbacks"]:
         typer.echo(f"Rollback from {item['from']} to {item['to']}: {item['state']} ({item['detail']})")

@@ -164,9 +164,8 @@ class Demo:
             current = runs.recent_runs(connection, MONITOR)
             rollbacks = incidents.rollbacks(connection)
             sent = outbox.counts(connection)
-            september = [
-                runs.current_run(connection, MONITOR, r.start) for r in current if r.start.astimezone(ZONE).month == 9
-            ]
+            whole = [runs.current_run(connection, MONITOR, r.start) for r in reversed(current)]
+            september = [r for r in whole if r is not None and r.start.astimezone(ZONE).month == 9]
         expected, late = _september(september)
         return {
             "windows": len(current), "verdicts": dict(sorted(pd.Series([r.verdict for r in current]).value_counts().items())),
@@ -183,7 +182,7 @@ class Demo:
                 {"from": r.from_version, "to": r.to_version, "mode": r.mode, "state": r.state, "detail": r.detail} for r in rollbacks
             ],
             "calls": len(self.server.calls), "reports": str(self.app.config.reports.path / MONITOR), "evidently": drill_down,
-            "september": {"expected": expected, "late": late},
+            "september": {"expected": expected, "late": late}, "temperature": _temperature(whole),
         }
 
 
@@ -192,6 +191,16 @@ def _overlaps(planted: Planted, incident: Any) -> bool:
         return False
     first, last = (m.astimezone(ZONE).date() for m in (incident.first_window, incident.last_window))
     return bool(first < planted.first + timedelta(days=planted.days) and last >= planted.first)
+
+
+def _temperature(found: list[Any]) -> list[tuple[str, float]]:
+    """How far the temperature is from the frozen reference: the median PSI of the windows of each month."""
+    months: dict[str, list[float]] = {}
+    for run in found:
+        for row in ((run.sections or {}).get("drift") or {}).get("statistics", []):
+            if row["column"] == "temp" and row["kind"] == "psi" and row["value"] is not None:
+                months.setdefault(f"{run.start.astimezone(ZONE):%Y-%m}", []).append(row["value"])
+    return [(month, round(float(np.median(values)), 2)) for month, values in months.items()]
 
 
 def _september(found: list[Any]) -> tuple[float | None, float | None]:

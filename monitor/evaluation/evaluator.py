@@ -183,10 +183,11 @@ class Evaluator:
         fingerprint = source.fingerprint(name, window)
         types = source.types_in(name, window)
         contract = self._contract(monitor, binning, reference, job.settings.types)
-        bound = bind(contract, types, monitor.columns.ignore) if contract else None
+        promised = types or job.settings.types  # an empty window has no columns to miss
+        bound = bind(contract, promised, monitor.columns.ignore) if contract else None
         rules = {**(bound.predicates if bound else {}), **service_rules(monitor, types)}
         plan = Plan(binning, rules, self._version(monitor, types), name, job.key)
-        executor = Executor(plan, types)
+        executor = Executor(plan, promised)
         profile = executor.scan(self._batches(source, plan, types, name, window))
         baseline = [self._decode(monitor.name, binning, b) for b in job.baseline]
         parts: dict[str, Any] = {"contract": None, "quality": None}
@@ -195,7 +196,7 @@ class Evaluator:
         violations: tuple[dict[str, Any], ...] = ()
         if bound is not None:
             parts["contract"], found = sections.contract_section(
-                bound, profile, types, job.as_of, executor.failed
+                bound, profile, promised, job.as_of, executor.failed
             )
             results += found
             violations = tuple(parts["contract"]["violations"])
