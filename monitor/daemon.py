@@ -26,7 +26,7 @@ from monitor.ports import Observation, Sender, VersionsJob, Workers
 from monitor.prepare import Prepared
 from monitor.schedule import retry_wait
 from monitor.store import incidents, runs
-from monitor.store.store import Store, release_lease, take_lease
+from monitor.store.store import Store, reclaim, release_lease, take_lease
 
 LOG = structlog.get_logger("driftd.daemon")
 LEASE = timedelta(seconds=60)
@@ -49,7 +49,7 @@ class Watch:
         self, config: Config, store: Store, workers: Workers, clock: Clock, senders: Mapping[str, Sender], report: ReportWriter | None,
         owner: str | None = None,
     ) -> None:
-        self.owner = owner or f"{os.uname().nodename}:{os.getpid()}:{os.urandom(3).hex()}"
+        self.owner = owner or f"{_place()}:{os.getpid()}:{os.urandom(3).hex()}"
         self.pipeline = Pipeline(config, store, workers, clock, self.owner)
         self.store, self.clock, self.workers = store, clock, workers
         self._senders = dict(senders)
@@ -259,7 +259,14 @@ class Watch:
             self.rollbacks.set_state(row.id, row.incident_id, state, detail)
             self.deliver()
 
-    # -- ending
+    # -- beginning and ending
+
+    def reclaim(self) -> None:
+        """Take over at once what a killed daemon of this machine held, instead of waiting for its leases to run out."""
+        with self.store.write() as connection:
+            ended = reclaim(connection, _dead_here)
+        if ended:
+            LOG.info("leases of a dead daemon ended", leases=ended)
 
     def release(self) -> None:
         """Give the leases back, so that another daemon need not wait for them to run out."""
@@ -269,3 +276,27 @@ class Watch:
                     release_lease(connection, f"monitor/{name}", self.owner)
         except DriftdError as error:
             LOG.warning("leases not released", reason=str(error))
+
+
+def _place() -> str:
+    """This machine and its process namespace, within which a process number means something."""
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        namespace = 0
+    return f"{os.uname().nodename}/{namespace}"
+
+
+def _dead_here(owner: str) -> bool:
+    """Whether a lease's owner was a process of this machine that is no more."""
+    place, _, rest = owner.partition(":")
+    number = rest.partition(":")[0]
+    if place != _place() or not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -203,7 +203,7 @@ class Pipeline:
             DRIFT_RULE, "drift", str(verdict), drift["p_value"], n=outcome.rows, state=decision.state,
             reason=drift["sentence"],
         )
-        sections = {**outcome.sections, "drift": section}
+        sections = {key: section if key == "drift" else outcome.sections.get(key) for key in SECTIONS}
         return replace(outcome, sections=sections, results=(*outcome.results, result)), decision.spend and known
 
     # -- runs that are kept
@@ -341,9 +341,13 @@ class Pipeline:
     def due(self, prepared: Prepared) -> list[Window]:
         """The windows that are to be evaluated now, in order."""
         assert self.store is not None
+        start = prepared.settings.start
         with self.store.read() as connection:
-            done = runs.evaluated_starts(connection, prepared.monitor.name, prepared.settings.start)
-        return due_windows(prepared.grid, prepared.settings.start, prepared.end, prepared.lateness, self.clock.now(), done)
+            newest = runs.newest_end(connection, prepared.monitor.name)
+            if newest is not None:  # what retention has forgotten is not due again
+                start = max(start, newest - self.config.retention.results)
+            done = runs.evaluated_starts(connection, prepared.monitor.name, start)
+        return due_windows(prepared.grid, start, prepared.end, prepared.lateness, self.clock.now(), done)
 
     def observe(self, prepared: Prepared) -> tuple[Observation, list[Window], list[Window]]:
         """Look at the source: what is newest, which closed windows changed, which windows' labels are to be counted."""

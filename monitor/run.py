@@ -75,7 +75,7 @@ class Daemon:
             self._pruned = now
             retention = self.app.config.retention
             with self.app.store.write() as connection:
-                runs.prune(connection, now, retention.profiles, retention.results)
+                runs.prune(connection, retention.profiles, retention.results)
 
     def reload(self) -> None:
         """Read the configuration again; an invalid one leaves the old one in force."""
@@ -96,6 +96,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+        self.app.watch.reclaim()
         self.app.watch.deliver()
         self._scheduler.start()
         server, thread = _web(self.app)

@@ -35,7 +35,11 @@ def serve(pipe: Connection) -> None:
             job = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
-        pipe.send_bytes(pickle.dumps(answer(evaluator, job)))
+        reply = pickle.dumps(answer(evaluator, job))
+        try:
+            pipe.send_bytes(reply)
+        except OSError:  # the parent is gone
+            return
 
 
 def answer(evaluator: Evaluator, job: Job) -> tuple[str, Any]:

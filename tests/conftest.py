@@ -56,7 +56,7 @@ def postgres(postgres_server: str) -> Iterator[str]:
         connection.execute(f'CREATE DATABASE "{name}"')
     base, _, query = postgres_server.partition("?")
     url = base.rsplit("/", 1)[0] + "/" + name + ("?" + query if query else "")
-    yield url.replace("postgresql://", "postgresql+psycopg://")
+    return url.replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

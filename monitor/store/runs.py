@@ -197,13 +197,24 @@ def results_of(connection: Connection, run_id: int) -> list[RuleResult]:
     return [RuleResult(*row) for row in connection.execute(sa.select(*columns).where(t.result.c.run_id == run_id))]
 
 
-def prune(connection: Connection, now: datetime, profiles: timedelta, results: timedelta) -> None:
-    """Forget what is older than the retention says; announcements, tokens and audit rows stay."""
-    connection.execute(t.profile.delete().where(t.profile.c.end < now - profiles))
-    old = sa.select(t.run.c.id).where(t.run.c.end < now - results)
-    connection.execute(t.result.delete().where(t.result.c.run_id.in_(old)))
-    connection.execute(t.violation.delete().where(t.violation.c.run_id.in_(old)))
-    connection.execute(t.run.delete().where(t.run.c.end < now - results))
+def prune(connection: Connection, profiles: timedelta, results: timedelta) -> None:
+    """Forget what is older than the retention says; announcements, tokens and audit rows stay.
+
+    Age is counted from each monitor's newest window, so that the replay of an old log keeps what it found.
+    """
+    newest = connection.execute(sa.select(t.run.c.monitor, sa.func.max(t.run.c.end)).group_by(t.run.c.monitor)).all()
+    for name, end in newest:
+        connection.execute(t.profile.delete().where(t.profile.c.monitor == name, t.profile.c.end < end - profiles))
+        gone = (t.run.c.monitor == name, t.run.c.end < end - results)
+        old = sa.select(t.run.c.id).where(*gone)
+        connection.execute(t.result.delete().where(t.result.c.run_id.in_(old)))
+        connection.execute(t.violation.delete().where(t.violation.c.run_id.in_(old)))
+        connection.execute(t.run.delete().where(*gone))
+
+
+def newest_end(connection: Connection, name: str) -> datetime | None:
+    """The end of a monitor's newest evaluated window."""
+    return connection.execute(sa.select(sa.func.max(t.run.c.end)).where(t.run.c.monitor == name)).scalar()
 
 
 def count_runs(connection: Connection, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -95,6 +95,20 @@ def release_lease(connection: Connection, name: str, owner: str) -> None:
     """Give the lease back early; the epoch stays."""
     past = t.EPOCH
     connection.execute(t.lease.update().where(t.lease.c.name == name, t.lease.c.owner == owner).values(until=past))
+
+
+def reclaim(connection: Connection, is_dead: Callable[[str], bool]) -> int:
+    """End the leases of owners that are known to be dead, on monitors and on messages; answers how many."""
+    ended = 0
+    for owner in connection.execute(sa.select(t.lease.c.owner).distinct()).scalars().all():
+        if is_dead(owner):
+            ended += connection.execute(t.lease.update().where(t.lease.c.owner == owner).values(until=t.EPOCH)).rowcount
+    held = sa.select(t.outbox.c.lease_owner).where(t.outbox.c.state == "leased").distinct()
+    for owner in connection.execute(held).scalars().all():
+        if is_dead(owner):
+            mine = (t.outbox.c.state == "leased", t.outbox.c.lease_owner == owner)
+            ended += connection.execute(t.outbox.update().where(*mine).values(lease_until=t.EPOCH)).rowcount
+    return ended
 
 
 def audit(connection: Connection, at: datetime, actor: str, action: str, body: dict[str, Any]) -> None:

@@ -340,6 +340,23 @@ def test_a_rerun_announces_nothing_again(tmp_path: Path) -> None:
         assert outbox.counts(connection) == {"sent": before}
 
 
+def test_what_retention_forgets_is_not_evaluated_again(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(faults={41: [shift("x0", 2.0)]}))
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "retention": {"results": "3d", "profiles": "60d"}}))
+    world.app = world.open()
+    world.days(8)
+    before = len(world.inbox.messages)
+    with world.app.store.write() as connection:
+        runs.prune(connection, timedelta(days=60), timedelta(days=3))
+        assert runs.count_runs(connection, "m") == 4
+    world.clock.advance(timedelta(hours=7))
+    world.app.watch.tick()
+    with world.app.store.read() as connection:
+        assert runs.count_runs(connection, "m") == 4
+    assert len(world.inbox.messages) == before
+
+
 def test_personal_columns_leave_no_text_in_the_store(tmp_path: Path) -> None:
     columns = {"timestamp": "at", "id": "id", "score": "score", "version": "version", "latency": "latency", "personal": ["c0"]}
 

@@ -104,7 +104,7 @@ def test_an_empty_window_never_passes_a_rule() -> None:
     ],
 )
 def test_a_document_that_cannot_be_used_is_refused_with_file_line_and_reason(text: str, words: str) -> None:
-    with pytest.raises(ContractError, match="c.yaml") as caught:
+    with pytest.raises(ContractError, match=r"c\.yaml") as caught:
         parse_contract(text, "c.yaml")
     assert words in str(caught.value)
 

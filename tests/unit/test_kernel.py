@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -34,7 +35,7 @@ def test_windows_tile_the_time_without_gap_or_overlap_across_clock_changes(size:
     grid = WindowGrid(parse_duration(size), zone)
     for start in (datetime(2024, 3, 9, tzinfo=UTC), datetime(2024, 11, 2, tzinfo=UTC), datetime(2024, 4, 6, tzinfo=UTC)):
         windows = list(grid.between(start, start + timedelta(days=3)))
-        assert all(a.end == b.start for a, b in zip(windows, windows[1:], strict=False))
+        assert all(a.end == b.start for a, b in itertools.pairwise(windows))
         assert all(grid.at(w.start) == w and grid.at(w.end - timedelta(microseconds=1)) == w for w in windows)
 
 
