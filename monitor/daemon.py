@@ -58,6 +58,7 @@ class Watch:
         self._failures: dict[str, int] = {}
         self._busy: set[str] = set()
         self._lock = threading.Lock()
+        self._delivering = threading.Lock()
         self.stopping = self.pipeline.aborting
         self.progress: dict[str, datetime] = {}
         self.problems: dict[str, str] = {}
@@ -205,6 +206,10 @@ class Watch:
 
     def deliver(self) -> None:
         """Send what is due and follow the rollbacks."""
+        with self._delivering:
+            self._deliver()
+
+    def _deliver(self) -> None:
         try:
             self.outbox.deliver_due()
             self.rollbacks.run()
@@ -256,7 +261,7 @@ class Watch:
             share = versions.get(row.to_version, 0) / rows
             state = "verified" if share >= VERIFIED_SHARE else "failed"
             detail = f"{share:.0%} of {rows} rows since {iso(since)} carry {row.to_version}"
-            self.rollbacks.set_state(row.id, row.incident_id, state, detail)
+            self.rollbacks.set_state(row, state, detail)
             self.deliver()
 
     # -- beginning and ending

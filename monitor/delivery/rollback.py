@@ -61,21 +61,29 @@ class RollbackDispatcher:
             if row.state in (ACCEPTED, UNKNOWN) and row.monitor in self._monitors():
                 self._probe(row)
             elif row.state == "dispatched" and row.dispatched_at and self._clock.now() - row.dispatched_at > LEASE:
-                self.set_state(row.id, row.incident_id, UNKNOWN, "driftd stopped after it had sent the request")
+                monitor = self._monitors().get(row.monitor)
+                settle = self._clock.now() + (monitor.rollback.settle if monitor else LEASE)
+                self.set_state(row, UNKNOWN, "driftd stopped after it had sent the request", settle_until=settle)
 
-    def set_state(self, rollback: int, incident: int, state: str, detail: str, **values: Any) -> None:
-        """Commit a rollback's new state, with its audit row and its message."""
+    def set_state(self, row: Row[Any], state: str, detail: str, **values: Any) -> None:
+        """Commit a rollback's new state, with its audit row and its message, unless another has moved it on since."""
         now = self._clock.now()
         with self._store.write() as connection:
-            incidents.save_rollback(connection, rollback, state=state, detail=detail, **values)
-            audit(connection, now, "driftd", f"rollback.{state}", {"rollback": rollback, "incident": incident, "detail": detail})
-            self._announce(connection, incident, f"rollback {state}")
+            if not incidents.move_rollback(connection, row, state=state, detail=detail, **values):
+                return
+            outbox.give_up_rollback(connection, row.incident_id)
+            audit(connection, now, "driftd", f"rollback.{state}", {"rollback": row.id, "incident": row.incident_id, "detail": detail})
+            self._announce(connection, row.incident_id, f"rollback {state}")
+
+    def _read(self, incident: int) -> Row[Any]:
+        with self._store.read() as connection:
+            row = incidents.rollback_of(connection, incident)
+        assert row is not None
+        return row
 
     def _dispatch(self, row: Row[Any]) -> None:
         now = self._clock.now()
-        with self._store.read() as connection:
-            rollback = incidents.rollback_of(connection, row.incident_id)
-        assert rollback is not None
+        rollback = self._read(row.incident_id)
         monitor = self._monitors().get(rollback.monitor)
         with self._store.write() as connection:
             why = "the monitor is gone" if monitor is None else self._recheck(connection, rollback)
@@ -89,7 +97,8 @@ class RollbackDispatcher:
                     self._announce(connection, row.incident_id, f"rollback {state}")
                 return
             # The intent is committed before a byte leaves: a crash from here on is "unknown", never a second request.
-            incidents.save_rollback(connection, rollback.id, state="dispatched", dispatched_at=now, posts=rollback.posts + 1)
+            if not incidents.move_rollback(connection, rollback, state="dispatched", dispatched_at=now, posts=rollback.posts + 1):
+                return
         assert monitor is not None
         settle = now + monitor.rollback.settle
         try:
@@ -103,7 +112,7 @@ class RollbackDispatcher:
                 return
             self._finish(row, UNKNOWN if error.sent else FAILED, str(error))
             state = UNKNOWN if error.sent else FAILED
-            self.set_state(rollback.id, row.incident_id, state, str(error), settle_until=settle)
+            self.set_state(self._read(row.incident_id), state, str(error), settle_until=settle)
             return
         if 200 <= status < 300:
             state, detail = ACCEPTED, f"the endpoint answered {status}"
@@ -114,7 +123,7 @@ class RollbackDispatcher:
         else:
             state, detail = FAILED, f"the endpoint refused with {status}"
         self._finish(row, state, detail)
-        self.set_state(rollback.id, row.incident_id, state, detail, settle_until=settle)
+        self.set_state(self._read(row.incident_id), state, detail, settle_until=settle)
 
     def _finish(self, row: Row[Any], state: str, detail: str) -> None:
         with self._store.write() as connection:
@@ -136,28 +145,29 @@ class RollbackDispatcher:
         over = row.settle_until is not None and now >= row.settle_until
         live, busy = self._live(config)
         if live == row.to_version:
-            self.set_state(row.id, row.incident_id, CONFIRMED, f"{live} is live", confirmed_at=now)
+            self.set_state(row, CONFIRMED, f"{live} is live", confirmed_at=now)
         elif live is None and config.status_url is None:
             if row.state == ACCEPTED:
-                self.set_state(row.id, row.incident_id, CONFIRMED, "accepted; there is no status_url to ask", confirmed_at=now)
+                self.set_state(row, CONFIRMED, "accepted; there is no status_url to ask", confirmed_at=now)
             elif over:
-                self.set_state(row.id, row.incident_id, FAILED, "whether it took effect is not known and cannot be asked: look at it")
+                self.set_state(row, FAILED, "whether it took effect is not known and cannot be asked: look at it")
         elif over and row.state == UNKNOWN and live == row.from_version and not busy and row.posts < 2:
             self._repeat(row, config, now)
         elif over and not busy:
-            self.set_state(row.id, row.incident_id, FAILED, f"the live version is {live or 'not known'} after the settling time")
+            self.set_state(row, FAILED, f"the live version is {live or 'not known'} after the settling time")
 
     def _repeat(self, row: Row[Any], config: RollbackConfig, now: datetime) -> None:
         """One repeat with the same id, after a probe has shown that the first request had no effect."""
         with self._store.write() as connection:
-            incidents.save_rollback(connection, row.id, posts=row.posts + 1, dispatched_at=now, settle_until=now + config.settle)
+            if not incidents.move_rollback(connection, row, posts=row.posts + 1, dispatched_at=now, settle_until=now + config.settle):
+                return
         try:
             status = self._post(config, row, now)
         except DeliveryError as error:
             LOG.warning("rollback repeat", monitor=row.monitor, reason=str(error))
             return
         if 200 <= status < 300:
-            self.set_state(row.id, row.incident_id, ACCEPTED, f"repeated; the endpoint answered {status}")
+            self.set_state(self._read(row.incident_id), ACCEPTED, f"repeated; the endpoint answered {status}")
 
     @staticmethod
     def _live(config: RollbackConfig) -> tuple[str | None, bool]:

@@ -118,6 +118,13 @@ def rollbacks(connection: Connection, monitor: str | None = None) -> list[Row[An
     return list(connection.execute(query.where(t.rollback.c.monitor == monitor) if monitor else query))
 
 
+def move_rollback(connection: Connection, old: Row[Any], **values: Any) -> bool:
+    """Update a rollback only if it still is as ``old`` was read (compare and set); False when another was faster."""
+    r = t.rollback.c
+    same = (r.id == old.id, r.state == old.state, r.posts == old.posts)
+    return connection.execute(t.rollback.update().where(*same).values(**values)).rowcount == 1
+
+
 def save_rollback(connection: Connection, rollback: int | None, **values: Any) -> int:
     """Insert or update a rollback; answers its number."""
     if rollback is None:

@@ -72,6 +72,13 @@ def record(
     return changed.rowcount == 1
 
 
+def give_up_rollback(connection: Connection, incident: int) -> None:
+    """A rollback's request whose fate is unknown is not sent again by the outbox."""
+    o = t.outbox.c
+    mine = (o.incident_id == incident, o.kind == "rollback", o.state.in_(UNFINISHED))
+    connection.execute(t.outbox.update().where(*mine).values(state=UNKNOWN, lease_until=None))
+
+
 def release(connection: Connection, row: Row[Any]) -> None:
     """Give a claimed message back untried."""
     connection.execute(

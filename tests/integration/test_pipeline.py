@@ -380,3 +380,23 @@ def test_rare_categories_are_stored_as_hashes(tmp_path: Path) -> None:
     binning = world.app.watch.pipeline.prepare("m").binning
     assert "wombat" not in binning
     assert '"a"' in binning
+
+
+@pytest.mark.parametrize("task", ["regression", "multiclass"])
+def test_other_tasks_are_measured_too(tmp_path: Path, task: str) -> None:
+    def values(rows: dict[str, Any], random: Any) -> None:
+        if task == "regression":
+            rows["label"] = rows["score"] + random.normal(0, 0.1, len(rows["id"]))
+        else:
+            rows["label"] = rows["c0"]
+
+    columns = {"timestamp": "at", "id": "id", "version": "version", "prediction": "score" if task == "regression" else "c0"}
+    stream = Stream(faults={k: [values] for k in range(50)})
+    world = World(tmp_path, stream, task=task, columns=columns, quality={"min_rows": 50})
+    world.days(2)
+    metrics = {m["metric"]: m["value"] for m in current(world, 40).sections["quality"]["metrics"]}
+    if task == "regression":
+        assert metrics["mae"] == pytest.approx(0.08, abs=0.02)
+        assert metrics["rmse"] == pytest.approx(0.1, abs=0.02)
+    else:
+        assert metrics == {"accuracy": 1.0}
