@@ -114,7 +114,7 @@ def text(facts: Facts) -> str:
     if facts.type != "incident.resolved":
         lines.append("Next: " + next_step(facts))
     if facts.tokens is not None and facts.family == "drift":
-        lines.append(f"Budget: {facts.tokens} tokens left.")
+        lines.append(f"Budget: {facts.tokens} token{'' if facts.tokens == 1 else 's'} left.")
     lines.append(f"Owner: {facts.owner}.")
     return "\n".join(lines)
 

@@ -217,6 +217,8 @@ class Evaluator:
         if quality is not None:
             parts["quality"] = quality.section
             results += quality.results
+        if not profile.rows:
+            parts, results = sections.inhibited(parts, results)
         parts["service"], found = sections.service_section(monitor, profile, baseline)
         results += found
         return Outcome(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -178,6 +179,16 @@ def _limit(monitor: MonitorConfig, kind: str, column: str, value: Statistic) -> 
         f"drift.{kind}[{column}]", "drift", str(checked.verdict), number(value.value), number(value.low), number(value.high),
         value.n, column, state="limit", cleared=checked.cleared, reason=f"{kind} of {column}: {checked.reason}",
     )
+
+
+def inhibited(parts: dict[str, Any], results: Sequence[RuleResult]) -> tuple[dict[str, Any], list[RuleResult]]:
+    """An empty window breaks no rule but its own: every breach in it is inhibited, and still shown."""
+    held = [replace(r, verdict="inhibited") if Verdict(r.verdict).breach else r for r in results]
+    shown = {
+        key: {**part, "verdict": "inhibited"} if part is not None and Verdict(part["verdict"]).breach else part
+        for key, part in parts.items()
+    }
+    return shown, held
 
 
 def latency_quantile(column: ColumnProfile, edges: Sequence[float], share: float) -> Statistic:

@@ -32,7 +32,7 @@ def incident_rows(store: Store, state: str | None = None, limit: int | None = No
         return [
             {
                 "id": f"INC-{i.id}", "monitor": i.monitor, "family": i.family, "severity": i.severity, "state": i.state,
-                "headline": i.headline, "opened_at": iso(i.opened_at), "closed_at": iso(i.closed_at) if i.closed_at else None,
+                "headline": i.headline, "opened_at": iso(i.opened_at.replace(microsecond=0)), "closed_at": iso(i.closed_at.replace(microsecond=0)) if i.closed_at else None,
                 "reason": i.reason, "windows": i.windows, "owner": i.owner,
             }
             for i in incidents.listing(connection, state, limit=limit)

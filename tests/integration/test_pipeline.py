@@ -400,3 +400,16 @@ def test_other_tasks_are_measured_too(tmp_path: Path, task: str) -> None:
         assert metrics["rmse"] == pytest.approx(0.1, abs=0.02)
     else:
         assert metrics == {"accuracy": 1.0}
+
+
+def test_an_empty_window_is_one_incident_and_inhibits_its_other_rules(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "apiVersion: v3.1.0\nkind: DataContract\nid: c\nversion: 1.0.0\nstatus: active\nschema:\n  - name: t\n    properties: []\n"
+        "    quality: [{metric: rowCount, mustBeGreaterThan: 10}]\n"
+    )
+    world = World(tmp_path, Stream(), contract="c.yaml")
+    world.days(2)
+    world.written = 43
+    world.day(43)
+    assert [family for family, _, _ in found(world)] == ["service"]
+    assert current(world, 42).sections["contract"]["verdict"] == "inhibited"
