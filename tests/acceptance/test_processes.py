@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,22 @@ def pss(process: psutil.Process) -> float:
         return 0.0
 
 
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def scanners(parent: psutil.Process) -> int:
+    """How many scanning processes there are; one that is just ending does not count."""
+    found = 0
+    for child in parent.children():
+        with suppress(psutil.Error):
+            found += "spawn_main" in " ".join(child.cmdline())
+    return found
+
+
 def test_kill_9_in_a_backfill_loses_no_window_and_no_message(tmp_path: Path, receiver: Receiver) -> None:
     days = 60
     configure(tmp_path, days, free_port(), receiver.url)
@@ -129,7 +145,7 @@ def test_sigterm_in_the_middle_of_work_ends_within_ten_seconds_and_leaves_no_pro
         family = [process.pid, *(c.pid for c in psutil.Process(process.pid).children(recursive=True))]
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-    until(lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in family), "all gone", 200)
+    until(lambda: not any(lives(pid) for pid in family), "all gone", 200)
     assert query(tmp_path, "SELECT count(*) FROM run WHERE verdict = 'error'") == [(0,)]
     assert query(tmp_path, "SELECT count(*) FROM lease WHERE until > 0 AND owner = 'nobody'") == [(0,)]
 
@@ -157,11 +173,12 @@ def test_health_metrics_reload_and_memory(tmp_path: Path) -> None:
         process.send_signal(signal.SIGHUP)
         until(lambda: query(tmp_path, "SELECT count(*) FROM run WHERE current AND monitor = 'second'") == [(18,)], "the new monitor")
         parent = psutil.Process(process.pid)
-        until(lambda: len([c for c in parent.children() if "spawn_main" in " ".join(c.cmdline())]) == 0, "retired workers", 2400)
+        until(lambda: scanners(parent) == 0, "retired workers", 2400)
         tree = [parent, *parent.children(recursive=True)]
         used = {p.pid: pss(p) for p in tree}
         assert used[parent.pid] < 120, used
         assert sum(used.values()) < 250, used
+        print(f"PSS after work: parent {used[parent.pid]:.0f} MB, tree {sum(used.values()):.0f} MB")
         loaded = Path(f"/proc/{parent.pid}/maps").read_text()
         assert not [name for name in ("numba", "scipy", "duckdb", "libarrow_dataset") if name in loaded]
         process.send_signal(signal.SIGTERM)
