@@ -143,7 +143,7 @@ class Announcer:
             return messages.payload(_with(facts, sequence))
 
         sequence, body = incidents.append(connection, incident, kind, done.now, payload)
-        owner = self._config.owners[row.owner]
+        owner = self._config.owners.get(row.owner) or self._config.owners[self._monitor.owner]
         text = messages.text(_with(facts, sequence))
         for channel in owner.route(row.severity):
             outbox.add(

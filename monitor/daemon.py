@@ -26,7 +26,7 @@ from monitor.ports import Observation, Sender, VersionsJob, Workers
 from monitor.prepare import Prepared
 from monitor.schedule import retry_wait
 from monitor.store import incidents, runs
-from monitor.store.store import Store, reclaim, release_lease, take_lease
+from monitor.store.store import Store, holds_lease, reclaim, release_lease, take_lease
 
 LOG = structlog.get_logger("driftd.daemon")
 LEASE = timedelta(seconds=60)
@@ -149,6 +149,16 @@ class Watch:
         size = self.pipeline.prepare(name).settings.size_seconds
         self._look_at[name] = now + (monitor.schedule.every or timedelta(seconds=min(size / 4, 3600.0)))
 
+    def renew(self) -> None:
+        """Extend the leases of the monitors that are being looked at, however long their scans take."""
+        with self._lock:
+            busy = [name for name in self._busy if name in self.pipeline.fences]
+        if busy and not self.stopping.is_set():
+            with self.store.write() as connection:
+                for name in busy:
+                    if holds_lease(connection, f"monitor/{name}", self.owner, self.pipeline.fences[name]):
+                        take_lease(connection, f"monitor/{name}", self.owner, self.clock.now(), LEASE)
+
     def _lease(self, name: str) -> bool:
         with self.store.write() as connection:
             epoch = take_lease(connection, f"monitor/{name}", self.owner, self.clock.now(), LEASE)
@@ -218,12 +228,9 @@ class Watch:
         except StoreError as error:
             LOG.error("not delivered", reason=str(error))
 
-    def _prepared(self, monitor: str) -> Prepared | None:
-        return self.pipeline.prepare(monitor) if monitor in self.config.monitors else None
-
     def _rollback_changed(self, connection: Connection, incident: int, why: str) -> None:
         row = incidents.get(connection, incident)
-        prepared = self._prepared(row.monitor)
+        prepared = self.pipeline.known(row.monitor)
         if prepared is not None:
             run = runs.current_run(connection, row.monitor, row.last_window)
             window = Window(run.start, run.end) if run is not None else prepared.grid.at(row.last_window)

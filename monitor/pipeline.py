@@ -84,6 +84,15 @@ class Pipeline:
         self._prepared[name] = (key, prepared)
         return prepared
 
+    def known(self, name: str) -> Prepared | None:
+        """What `prepare` gave or stored before; never starts any work."""
+        monitor = self.config.monitors.get(name)
+        if monitor is None:
+            return None
+        key = settings_key(monitor)
+        cached = self._prepared.get(name)
+        return cached[1] if cached is not None and cached[0] == key else self._load(monitor, key)
+
     def _load(self, monitor: MonitorConfig, key: str) -> Prepared | None:
         if self.store is None:
             return None

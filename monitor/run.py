@@ -69,6 +69,7 @@ class Daemon:
 
     def keep(self) -> None:
         """Retire idle scanning processes and forget what retention says."""
+        self.app.watch.renew()
         self.app.workers.retire_idle()
         now = self.app.clock.now()
         if self._pruned is None or now - self._pruned > PRUNE_EVERY:
@@ -154,3 +155,7 @@ def serve(config: Config, given: Path | None, *, verbose: bool) -> None:
         LOG.error("driftd cannot start", reason=str(error))
         raise
     Daemon(app, given).run()
+    # A message that hangs in a slow endpoint must not hold the end up: it is in the outbox and will be sent again.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

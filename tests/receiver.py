@@ -24,12 +24,13 @@ class Request:
 
 @dataclass
 class Script:
-    """One scripted reply; ``drop`` closes the connection without one, after the request was taken."""
+    """One scripted reply; ``drop`` closes the connection without one, after the request was taken; ``hang`` waits for `Receiver.released`."""
 
     status: int = 200
     body: str = "ok"
     headers: dict[str, str] = field(default_factory=dict)
     drop: bool = False
+    hang: bool = False
 
 
 class Receiver:
@@ -39,6 +40,7 @@ class Receiver:
         self.ledger: list[Request] = []
         self.script: deque[Script] = deque()
         self.default = Script()
+        self.released = threading.Event()
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,7 +50,9 @@ class Receiver:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 owner.ledger.append(Request(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
                 reply = owner.script.popleft() if owner.script else owner.default
-                if reply.drop:
+                if reply.hang:
+                    owner.released.wait(60)
+                if reply.drop or reply.hang:
                     self.close_connection = True
                     self.connection.close()
                     return

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import DRIFTD, driftd
-from tests.receiver import Receiver
+from tests.receiver import Receiver, Script
 from tests.streams import START, Stream, config_text, shift
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -148,6 +148,23 @@ def test_sigterm_in_the_middle_of_work_ends_within_ten_seconds_and_leaves_no_pro
     until(lambda: not any(lives(pid) for pid in family), "all gone", 200)
     assert query(tmp_path, "SELECT count(*) FROM run WHERE verdict = 'error'") == [(0,)]
     assert query(tmp_path, "SELECT count(*) FROM lease WHERE until > 0 AND owner = 'nobody'") == [(0,)]
+
+
+def test_sigterm_does_not_wait_for_an_endpoint_that_hangs_and_the_message_is_sent_after_the_start(tmp_path: Path, receiver: Receiver) -> None:
+    configure(tmp_path, 8, free_port(), receiver.url)
+    receiver.default = Script(hang=True)
+    with daemon(tmp_path) as process:
+        until(lambda: receiver.ledger, "a message that hangs")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    receiver.default = Script()
+    receiver.released.set()
+    with daemon(tmp_path) as process:
+        until(lambda: query(tmp_path, "SELECT count(*) FROM outbox WHERE state = 'sent'")[0][0] > 0, "sent")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert len(receiver.ledger) >= 2
+    assert receiver.ledger[0].headers["webhook-id"] == receiver.ledger[1].headers["webhook-id"]
 
 
 def test_health_metrics_reload_and_memory(tmp_path: Path) -> None:
