@@ -413,3 +413,21 @@ def test_an_empty_window_is_one_incident_and_inhibits_its_other_rules(tmp_path: 
     world.day(43)
     assert [family for family, _, _ in found(world)] == ["service"]
     assert current(world, 42).sections["contract"]["verdict"] == "inhibited"
+
+
+def test_the_whole_way_works_on_postgresql(tmp_path: Path, postgres: str) -> None:
+    server = DeploymentServer("v1", "s")
+    world = rollback_world(tmp_path, server.address)
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "store": postgres}))
+    world.app = world.open()
+    world.days(4)
+    server.version = "v2"
+    world.day(44)
+    world.clock.advance(timedelta(minutes=11))
+    world.app.watch.deliver()
+    assert rollback_of(world).state == "confirmed"
+    assert len(server.calls) == 1
+    assert ("incident.fired", "quality") in world.inbox.types()
+    world.app.close()
+    server.close()
