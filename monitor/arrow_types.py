@@ -35,6 +35,14 @@ def logical_type(kind: Any) -> str:
     return "object"
 
 
+def arrow_type(kind: str) -> Any:
+    """The Arrow type of a logical type that a configuration names."""
+    return {
+        "number": pa.float64(), "integer": pa.int64(), "string": pa.string(), "boolean": pa.bool_(),
+        "timestamp": pa.timestamp("us", "UTC"), "date": pa.date32(),
+    }[kind]
+
+
 def to_micros(times: pa.Array, where: str) -> pa.Array:
     """Event times as int64 microseconds since 1970 UTC, null kept.
 

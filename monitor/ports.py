@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,8 +21,13 @@ class Source(Protocol):
         """The logical type of every column, from the newest part of the source."""
         ...
 
-    def read(self, columns: Sequence[str], timestamp: str | None, window: Window | None) -> Iterator[pa.RecordBatch]:
-        """Batches of ``columns`` of the rows whose ``timestamp`` lies in ``window``; all rows without one."""
+    def read(
+        self, columns: Sequence[str], timestamp: str | None, window: Window | None, dictionaries: Collection[str] = (),
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of ``columns`` of the rows whose ``timestamp`` lies in ``window``; all rows without one.
+
+        Columns in ``dictionaries`` may come dictionary-encoded.
+        """
         ...
 
     def types_in(self, timestamp: str | None, window: Window) -> dict[str, str]:
@@ -31,6 +36,10 @@ class Source(Protocol):
 
     def fingerprint(self, timestamp: str | None, window: Window) -> str:
         """A text that changes when the data of ``window`` may have changed."""
+        ...
+
+    def snapshot(self) -> str:
+        """What version of the source was read last, where it has versions; else empty."""
         ...
 
     def extent(self, timestamp: str) -> Extent:

@@ -32,7 +32,7 @@ class Registries:
     channels: Mapping[str, type[BaseModel]]
     metrics: Mapping[str, Any]
     statistics: Mapping[str, Any]
-    sniff: Callable[[str], str]
+    sniff: Callable[[str, Path], str]
 
 
 class _File:
@@ -209,7 +209,7 @@ def _monitor(
         data = {"path": value} if isinstance(value, str) else value
         if not isinstance(data, dict):
             raise ValueError("a source is an address or a mapping with kind")
-        kind = data.get("kind") or registries.sniff(str(data.get("path", "")))
+        kind = data.get("kind") or registries.sniff(str(data.get("path", "")), base)
         if kind not in registries.sources:
             raise ValueError(f"there is no source {kind!r}; allowed are {', '.join(sorted(registries.sources))}")
         return registries.sources[kind].model_validate({**data, "kind": kind}, context={"base": base})

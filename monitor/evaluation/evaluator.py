@@ -90,8 +90,8 @@ class Evaluator:
         return self._sources[key][1]
 
     def _reference_source(self, monitor: MonitorConfig, path: str) -> Source:
-        plugin = SOURCES[sniff(path)]
         base = monitor.contract.parent if monitor.contract else None
+        plugin = SOURCES[sniff(path, base)]
         return self._source(plugin.config.model_validate({"path": path}, context={"base": base} if base else None))
 
     def _binning(self, text: str) -> Binning:
@@ -149,7 +149,7 @@ class Evaluator:
             total = merge(binning, (Profile.from_bytes(w.profile, binning) for w in windows))
         else:
             plan = Plan(binning, service_rules(monitor, types), key=job.key)
-            total = Executor(plan, types).scan(source.read(plan.columns(types), None, None))
+            total = Executor(plan, types).scan(source.read(plan.columns(types), None, None, plan.dictionaries))
         return ReferenceAnswer(binning.to_json(), binning.hash, total.to_bytes(), total.rows, windows)
 
     def _reference_windows(self, job: ReferenceJob, binning: Binning) -> tuple[ProfiledWindow, ...]:
@@ -170,7 +170,7 @@ class Evaluator:
 
     @staticmethod
     def _batches(source: Source, plan: Plan, types: dict[str, str], timestamp: str, window: Window) -> Any:
-        return source.read(plan.columns(types), timestamp, window) if types else ()
+        return source.read(plan.columns(types), timestamp, window, plan.dictionaries) if types else ()
 
     @answer.register
     def _(self, job: RunJob) -> Outcome:

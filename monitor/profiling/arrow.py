@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import narwhals as nw
@@ -11,12 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from checks.core.binning import ColumnBinning
 from checks.core.expression import Expression
-from checks.core.profile import ColumnBinning, ColumnProfile, Profile
+from checks.core.expression import columns as columns_of
+from checks.core.profile import Profile
 from monitor.arrow_types import logical_type, to_micros
-from monitor.profiling.kernel import profile_numbers
+from monitor.profiling import kernel
+from monitor.profiling.lanes import Lane, buffers, encoded
 from monitor.profiling.lower import lower, matching, patterns, replace_matches
-from monitor.profiling.plan import Plan, private_category
+from monitor.profiling.plan import Plan
+
+THREADS = 2
+SMALL = 20_000
+"""Batches below so many rows are counted by one thread."""
 
 _NOT_COUNTABLE = (
     nw.exceptions.NarwhalsError, pa.ArrowException, TypeError, ValueError, NotImplementedError, AttributeError, re.error,
@@ -34,30 +42,39 @@ class Executor:
     def __init__(self, plan: Plan, types: Mapping[str, str]) -> None:
         self._plan = plan
         self._types = types
-        self._codes = {c.name: _code_table(c) for c in plan.binning.columns if c.kind == "category"}
         self._python: set[str] = set()
         self.failed: dict[str, str] = {}
-        self.unreadable: dict[str, str] = {}
-        for column in plan.binning.columns:
-            actual = types.get(column.name)
-            if types and actual is None:
-                self.unreadable[column.name] = "the column is missing"
-            elif actual is not None and not _fits(column, actual):
-                self.unreadable[column.name] = f"the column is of type {actual}, the reference had {column.kind} values"
+        self.unreadable = unreadable_columns(plan, types)
+        self._rule_columns = {rule: sorted(columns_of(e)) for rule, e in plan.rules.items()}
 
     def scan(self, batches: Iterable[pa.RecordBatch]) -> Profile:
         """The profile of all rows of ``batches``."""
         total = Profile.empty(self._plan.binning)
         total.rules = dict.fromkeys(self._plan.rules, 0)
-        for batch in batches:
-            self._batch(batch, total)
+        lanes: list[Lane] = []
+        with ThreadPoolExecutor(THREADS, "driftd-scan") as pool:
+            for batch in batches:
+                parts = _halves(batch)
+                while len(lanes) < len(parts):
+                    lanes.append(Lane(self._plan, self.unreadable))
+                if len(parts) == 1:
+                    lanes[0].add(batch)
+                    self._rest(batch, total)
+                else:
+                    jobs = [pool.submit(lane.add, part) for lane, part in zip(lanes, parts, strict=True)]
+                    try:
+                        self._rest(batch, total)
+                    finally:
+                        for job in jobs:
+                            job.result()
+        for lane in lanes or [Lane(self._plan, self.unreadable)]:
+            total = total + Profile(self._plan.binning, 0, lane.columns(self.unreadable), outputs=lane.outputs())
+            if lane.cross is not None:
+                total.cross = lane.cross if total.cross is None else total.cross + lane.cross
         return total
 
-    def _batch(self, batch: pa.RecordBatch, total: Profile) -> None:
+    def _rest(self, batch: pa.RecordBatch, total: Profile) -> None:
         total.rows += batch.num_rows
-        for column in self._plan.binning.columns:
-            if column.name not in self.unreadable:
-                total.columns[column.name] += self._column(column, batch.column(column.name))
         if self._plan.version and self._plan.version in batch.schema.names:
             for item in pc.value_counts(batch.column(self._plan.version)).to_pylist():
                 name = "" if item["values"] is None else str(item["values"])
@@ -71,61 +88,55 @@ class Executor:
         for rule, count in self._rules(batch).items():
             total.rules[rule] += count
 
-    def _column(self, binning: ColumnBinning, values: pa.Array) -> ColumnProfile:
-        if pa.types.is_null(values.type):
-            return _only_nulls(binning, len(values))
-        if binning.kind == "numeric":
-            nulls = values.null_count
-            numbers = (values.drop_null() if nulls else values).cast(pa.float64(), safe=False)
-            profile = profile_numbers(binning, numbers.to_numpy(zero_copy_only=False))
-            profile.nulls = nulls
-            return profile
-        if binning.kind == "category":
-            return self._categories(binning, values)
-        profile = ColumnProfile.empty(binning)
-        profile.nulls = values.null_count
-        lengths = pc.utf8_length(values.cast(pa.large_string()))
-        profile.total = float(pc.sum(lengths).as_py() or 0)
-        profile.other = int(pc.sum(pc.equal(lengths, 0)).as_py() or 0)
-        return profile
-
-    def _categories(self, binning: ColumnBinning, values: pa.Array) -> ColumnProfile:
-        profile = ColumnProfile.empty(binning)
-        encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
-        indices = encoded.indices
-        profile.nulls = indices.null_count
-        used = indices.drop_null().to_numpy(zero_copy_only=False)
-        counts = np.bincount(used, minlength=len(encoded.dictionary)) if len(used) else np.zeros(0, np.int64)
-        table, hashed = self._codes[binning.name]
-        for text, count in zip(category_texts(encoded.dictionary), counts.tolist(), strict=False):
-            if not count:
-                continue
-            if text is None:
-                profile.nulls += count
-                continue
-            code = table.get(text)
-            if code is None and hashed:
-                code = table.get(private_category(text, self._plan.key))
-            if code is None:
-                profile.other += count
-            else:
-                profile.counts[code] += count
-        return profile
+    # -- rules
 
     def _rules(self, batch: pa.RecordBatch) -> dict[str, int]:
-        pending = {rule: e for rule, e in self._plan.rules.items() if rule not in self.failed}
-        if not pending:
-            return {}
-        frame = nw.from_native(pa.Table.from_batches([batch]), eager_only=True)
+        """Rows that each rule counts; a rule on one dictionary column is asked of the dictionary, not of the rows."""
+        found: dict[str, int] = {}
+        plain: dict[str, Expression] = {}
+        coded: dict[str, dict[str, Expression]] = {}
+        for rule, expression in self._plan.rules.items():
+            if rule in self.failed:
+                continue
+            names = self._rule_columns[rule]
+            if len(names) == 1 and names[0] in batch.schema.names and pa.types.is_dictionary(batch.column(names[0]).type):
+                coded.setdefault(names[0], {})[rule] = expression
+            else:
+                plain[rule] = expression
+        for name, expressions in coded.items():
+            column = encoded(batch.column(name))
+            counts = np.zeros(len(column.dictionary) + 1, np.int64)
+            kernel.tally(*buffers(column.indices, np.int32), counts)
+            values = pa.concat_arrays([column.dictionary, pa.nulls(1, column.dictionary.type)])
+            found |= self._count_all(pa.table({name: values}), expressions, counts)
+        if plain:
+            wanted = [n for n in dict.fromkeys(n for rule in plain for n in self._rule_columns[rule]) if n in batch.schema.names]
+            if not wanted and batch.num_columns:
+                wanted = [batch.schema.names[0]]
+            arrays = [batch.column(n) for n in wanted]
+            flat = [a.dictionary_decode() if pa.types.is_dictionary(a.type) else a for a in arrays]
+            found |= self._count_all(pa.table(dict(zip(wanted, flat, strict=True))), plain, None)
+        return found
+
+    def _count_all(self, table: pa.Table, pending: Mapping[str, Expression], weights: Any) -> dict[str, int]:
+        frame = nw.from_native(table, eager_only=True)
         names = {rule: f"r{index}" for index, rule in enumerate(pending)}
         try:
-            row = frame.select(*(self._count(e, names[rule], batch, rule) for rule, e in pending.items()))
-            return {rule: int(row[name][0] or 0) for rule, name in names.items()}
+            return self._select(frame, {rule: self._flag(e, table, rule) for rule, e in pending.items()}, names, weights)
         except _NOT_COUNTABLE:
-            return self._one_by_one(frame, pending, names, batch)
+            return self._one_by_one(frame, table, pending, names, weights)
+
+    @staticmethod
+    def _select(frame: Any, flags: Mapping[str, nw.Expr], names: Mapping[str, str], weights: Any) -> dict[str, int]:
+        if weights is None:
+            row = frame.select(*(flag.sum().alias(names[rule]) for rule, flag in flags.items()))
+            return {rule: int(row[names[rule]][0] or 0) for rule in flags}
+        rows = frame.select(*(flag.alias(names[rule]) for rule, flag in flags.items()))
+        size = len(weights)
+        return {rule: int(np.broadcast_to(rows[names[rule]].to_numpy(), (size,)) @ weights) for rule in flags}
 
     def _one_by_one(
-        self, frame: Any, pending: Mapping[str, Expression], names: Mapping[str, str], batch: pa.RecordBatch,
+        self, frame: Any, table: pa.Table, pending: Mapping[str, Expression], names: Mapping[str, str], weights: Any,
     ) -> dict[str, int]:
         counts: dict[str, int] = {}
         for rule, expression in pending.items():
@@ -135,36 +146,42 @@ class Executor:
                         break
                     self._python.add(rule)
                 try:
-                    row = frame.select(self._count(expression, names[rule], batch, rule))
+                    counts |= self._select(frame, {rule: self._flag(expression, table, rule)}, names, weights)
                 except _NOT_COUNTABLE as error:
                     self.failed[rule] = (str(error).splitlines() or [type(error).__name__])[0]
                     continue
-                counts[rule] = int(row[names[rule]][0] or 0)
                 self.failed.pop(rule, None)
                 break
         return counts
 
-    def _count(self, expression: Expression, name: str, batch: pa.RecordBatch, rule: str) -> nw.Expr:
+    def _flag(self, expression: Expression, table: pa.Table, rule: str) -> nw.Expr:
+        """1 for the rows that the rule counts, else 0."""
         if rule in self._python:
             known = {}
             for found in patterns(expression):
-                texts = batch.column(getattr(found.term, "name", "")).unique().to_pylist()
+                texts = table.column(getattr(found.term, "name", "")).unique().to_pylist()
                 known[found] = tuple(matching(texts, found.pattern))
             expression = replace_matches(expression, known)
-        return nw.when(lower(expression, self._types)).then(1).otherwise(0).sum().alias(name)
+        return nw.when(lower(expression, self._types)).then(1).otherwise(0)
 
 
-def category_texts(values: pa.Array) -> list[str | None]:
-    """Category values as texts: booleans as true and false, whole numbers in decimal."""
-    return [
-        None if v is None else ("true" if v else "false") if isinstance(v, bool) else v if isinstance(v, str) else str(v)
-        for v in values.to_pylist()
-    ]
+def _halves(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    if batch.num_rows < SMALL:
+        return [batch]
+    middle = batch.num_rows // THREADS // 8 * 8
+    return [batch.slice(0, middle), batch.slice(middle)]
 
 
-def _code_table(column: ColumnBinning) -> tuple[dict[str, int], bool]:
-    table = {category: code for code, category in enumerate(column.categories)}
-    return table, any(category.startswith("#") for category in column.categories)
+def unreadable_columns(plan: Plan, types: Mapping[str, str]) -> dict[str, str]:
+    """Which columns of the binning are missing or of a type that cannot be binned, and why."""
+    found = {}
+    for column in plan.binning.columns:
+        actual = types.get(column.name)
+        if types and actual is None:
+            found[column.name] = "the column is missing"
+        elif actual is not None and not _fits(column, actual):
+            found[column.name] = f"the column is of type {actual}, the reference had {column.kind} values"
+    return found
 
 
 def _fits(column: ColumnBinning, actual: str) -> bool:
@@ -177,10 +194,12 @@ def _fits(column: ColumnBinning, actual: str) -> bool:
     return actual in ("string", "boolean", "integer")
 
 
-def _only_nulls(binning: ColumnBinning, rows: int) -> ColumnProfile:
-    profile = ColumnProfile.empty(binning)
-    profile.nulls = rows
-    return profile
+def category_texts(values: pa.Array) -> list[str | None]:
+    """Category values as texts: booleans as true and false, whole numbers in decimal."""
+    return [
+        None if v is None else ("true" if v else "false") if isinstance(v, bool) else v if isinstance(v, str) else str(v)
+        for v in values.to_pylist()
+    ]
 
 
-__all__ = ["Executor", "category_texts", "logical_type"]
+__all__ = ["Executor", "category_texts", "logical_type", "unreadable_columns"]

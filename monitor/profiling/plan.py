@@ -7,8 +7,8 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from checks.core.binning import Binning
 from checks.core.expression import Column, Compare, Expression, Literal, columns
-from checks.core.profile import Binning
 from monitor.config.model import MonitorConfig
 
 ERRORS = "service.errors"
@@ -19,7 +19,8 @@ ERRORS = "service.errors"
 class Plan:
     """One scan: the binning, the predicates to count, and which columns are read.
 
-    ``key`` keys the hashes of category texts that may not be stored.
+    ``key`` keys the hashes of category texts that may not be stored. ``slices`` cut the joint counts of score, prediction
+    and label, which ``outputs`` asks for; ``cross`` asks for the cross products of the numeric features.
     """
 
     binning: Binning
@@ -27,6 +28,9 @@ class Plan:
     version: str | None = None
     timestamp: str = ""
     key: bytes = b""
+    slices: tuple[tuple[str, ...], ...] = ()
+    outputs: bool = False
+    cross: bool = True
 
     def columns(self, available: Mapping[str, str]) -> list[str]:
         """The columns that the scan reads, of those that are there."""
@@ -36,6 +40,11 @@ class Plan:
         if self.version:
             wanted.append(self.version)
         return [name for name in dict.fromkeys(wanted) if name in available]
+
+    @property
+    def dictionaries(self) -> frozenset[str]:
+        """The columns that the scan reads best dictionary-encoded."""
+        return frozenset(c.name for c in self.binning.columns if c.kind == "category") | ({self.version} if self.version else set())
 
 
 def service_rules(monitor: MonitorConfig, types: Mapping[str, str]) -> dict[str, Expression]:

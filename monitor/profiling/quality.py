@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from checks.core.errors import SchemaError
-from checks.performance.counts import CLIP, SCORE_BINS, QualityCounts
+from checks.core.outputs import SCORE_BINS
+from checks.performance.counts import CLIP, QualityCounts
 from monitor.profiling.arrow import category_texts
 from monitor.profiling.plan import private_category
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from checks.core.registry import Registry
@@ -22,9 +26,33 @@ class SourcePlugin:
 SOURCES: Registry[SourcePlugin] = Registry("source", "monitor.sources", "driftd.sources")
 
 
-def sniff(address: str) -> str:
-    """The kind of source that an address speaks of."""
-    return "parquet"
+SUFFIXES = {
+    "csv": (".csv", ".tsv"), "jsonl": (".jsonl", ".ndjson", ".json"), "feather": (".feather", ".arrow", ".ipc"),
+    "parquet": (".parquet", ".parq", ".pq"),
+}
+SCHEMES = {"sql": ("postgresql", "postgres", "duckdb", "bigquery", "snowflake", "trino", "databricks", "clickhouse", "mysql"), "spark": ("sc",)}
+
+
+def sniff(address: str, base: Path | None = None) -> str:
+    """The kind of source that an address speaks of: by its scheme, its suffix, or what a local directory holds."""
+    scheme = address.split("://", 1)[0].split("+", 1)[0] if "://" in address else ""
+    for kind, schemes in SCHEMES.items():
+        if scheme in schemes:
+            return kind
+    found = _by_suffix(address)
+    if found is None and not scheme:
+        folder = (base or Path()) / address
+        if (folder / "_delta_log").is_dir():
+            return "delta"
+        if folder.is_dir():
+            names = itertools.islice((name for _, _, files in os.walk(folder) for name in sorted(files)), 1000)
+            found = next((kind for kind in map(_by_suffix, names) if kind), None)
+    return found or "parquet"
+
+
+def _by_suffix(name: str) -> str | None:
+    plain = re.sub(r"\.(gz|zst|bz2)$", "", name.lower())
+    return next((kind for kind, suffixes in SUFFIXES.items() if plain.endswith(suffixes)), None)
 
 
 def open_source(config: Section) -> Source:

@@ -12,7 +12,7 @@ from scipy import stats
 from checks.core.profile import ColumnBinning, ColumnProfile
 from checks.statistics import STATISTICS, measure
 from monitor.profiling.binning import quantile_edges
-from monitor.profiling.kernel import profile_numbers
+from tests.profiles import profile_numbers
 
 KINDS = STATISTICS.kinds()
 RANDOM = np.random.default_rng(5)

@@ -57,7 +57,7 @@ def test_the_least_that_works_has_the_documented_defaults(tmp_path: Path, monkey
         (("kind: webhook", "kind: pigeon"), 2, "there is no channel 'pigeon'; allowed are log, slack, webhook"),
         (("clear_above: 0.65", "clear_above: 0.55"), 11, "would clear below where it fires"),
         (("roc_auc: {warn", "auc: {warn"), 11, "there is no metric 'auc'; allowed are accuracy"),
-        (("source: logs/", "source: {kind: ftp, path: x}"), 8, "there is no source 'ftp'; allowed are parquet"),
+        (("source: logs/", "source: {kind: ftp, path: x}"), 8, "there is no source 'ftp'; allowed are csv, delta, feather, jsonl, parquet"),
         (("{timestamp: at, ", "{"), 9, "timestamp: this key is needed"),
         (("[log]", "[hook]"), 2, "the environment variable HOOK_URL is not set"),
         (("labels: labels/", "window: {timezone: Mars/Olympus}"), 10, "is not a time zone"),
