@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test install lint bench format clean
+.PHONY: demo test test-spark install lint bench format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     a year of real flights, end to end"
-	@echo "make test     all tests"
+	@echo "make test     all tests but Spark's"
+	@echo "make test-spark  the engine tests on Spark: local, a cluster, Connect; needs Java"
 	@echo "make install  the environment with every extra but spark"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make bench    benchmarks, as ratios in one run"
@@ -31,7 +32,14 @@ demo: $(VENV)/.demo
 	$(BIN)/driftd demo $(ARGS)
 
 test: $(VENV)/.install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not spark" $(ARGS)
+
+$(VENV)/.spark: $(VENV)/.install
+	$(PIP) -c constraints.txt -e '.[spark]'
+	@touch $@
+
+test-spark: $(VENV)/.spark
+	$(BIN)/python -m pytest tests/engines -m spark $(ARGS)
 
 lint: $(VENV)/.install
 	$(BIN)/ruff check .

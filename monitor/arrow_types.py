@@ -56,10 +56,8 @@ def to_micros(times: pa.Array, where: str) -> pa.Array:
         return times.cast(pa.timestamp("us")).cast(pa.int64())
     if pa.types.is_integer(kind):
         largest = pc.max(pc.abs(times.cast(pa.int64()))).as_py() or 0
-        scale = 1_000_000 if largest < 10**11 else 1000 if largest < 10**14 else 1
-        if largest >= 10**17:
-            return pc.divide(times.cast(pa.int64()), 1000)
-        return pc.multiply(times.cast(pa.int64()), scale)
+        scale = epoch_scale(largest)
+        return pc.multiply(times.cast(pa.int64()), scale) if scale else pc.divide(times.cast(pa.int64()), 1000)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _parse(times, where)
     raise SchemaError(f"{where}: event times are of type {kind}; allowed are timestamps, ISO texts and whole numbers")
@@ -74,3 +72,8 @@ def _parse(times: pa.Array, where: str) -> pa.Array:
         row = int(bad.argmax())
         raise SchemaError(f"{where}: {int(bad.sum())} of {len(times)} event times cannot be read, first {times[row].as_py()!r:.60}")
     return pa.array(parsed).cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
+
+
+def epoch_scale(largest: int) -> int:
+    """Microseconds in one unit of whole-number event times, by the size of the largest; 0 stands for nanoseconds."""
+    return 1_000_000 if largest < 10**11 else 1000 if largest < 10**14 else 1 if largest < 10**17 else 0

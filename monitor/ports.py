@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from checks.core.window import Window
 from monitor.config.model import MonitorConfig
 
 if TYPE_CHECKING:
+    import narwhals as nw
     import pyarrow as pa
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -44,6 +47,46 @@ class Source(Protocol):
 
     def extent(self, timestamp: str) -> Extent:
         """The outermost event times, and how late files are against their rows."""
+        ...
+
+
+class Relation(Protocol):
+    """Rows that lie in an engine, as a lazy frame over which aggregates are computed there.
+
+    ``errors`` are what the engine raises for a query that it cannot run.
+    """
+
+    frame: nw.LazyFrame[Any]
+    errors: tuple[type[Exception], ...]
+
+    def sample(self, fraction: float) -> nw.LazyFrame[Any]:
+        """About that share of the rows."""
+        ...
+
+    def rows(self, query: nw.LazyFrame[Any]) -> list[dict[str, Any]]:
+        """The few rows that ``query`` gives."""
+        ...
+
+    def bucketed(self, numbers: nw.LazyFrame[Any], edges: Sequence[float]) -> nw.LazyFrame[Any] | None:
+        """``numbers`` with ``inside``, how many ``edges`` are not above column ``x``; None without a function for it."""
+        ...
+
+    def fatal(self, error: Exception) -> bool:
+        """Whether no other query can succeed either: the connection is lost, the time is over."""
+        ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A source whose rows lie in an engine that can aggregate them itself."""
+
+    def aggregate(
+        self, columns: Sequence[str], timestamp: str | None, window: Window | None, work: Callable[[Relation], T],
+    ) -> T:
+        """What ``work`` makes of the rows of a window (all without one), in one read-only transaction where there are any.
+
+        `SourceError` names the source and the cause when the engine cannot be reached, refuses, or takes too long.
+        """
         ...
 
 

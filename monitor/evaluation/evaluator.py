@@ -21,6 +21,7 @@ from monitor.config.model import MonitorConfig
 from monitor.evaluation import sections
 from monitor.evaluation.quality import check_columns, judge_quality
 from monitor.evaluation.resolve import resolve
+from monitor.evaluation.scan import sample_rows, scan
 from monitor.ports import (
     BaselineWindow,
     EvidentlyJob,
@@ -40,10 +41,9 @@ from monitor.ports import (
     Source,
     VersionsJob,
 )
-from monitor.profiling.arrow import Executor
-from monitor.profiling.binning import build_binning, sample
+from monitor.profiling.binning import build_binning
 from monitor.profiling.plan import Plan, service_rules
-from monitor.sources import SOURCES, open_source, sniff
+from monitor.sources import SOURCES, identity, open_source, sniff
 
 CACHED_PROFILES = 4000
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -84,7 +84,7 @@ class Evaluator:
         raise TypeError(f"no answer for {type(job).__name__}")
 
     def _source(self, config: Any) -> Source:
-        key = config.model_dump_json()
+        key = identity(config)
         if key not in self._sources:
             self._sources[key] = (config, open_source(config))
         return self._sources[key][1]
@@ -140,7 +140,7 @@ class Evaluator:
             source, types = self._source(monitor.source), {n: settings.types[n] for n in names}
             window, timestamp = Window(settings.reference_from, settings.reference_to), monitor.columns.timestamp
             where = f"reference {window}"
-        table = sample(source.read(list(types), timestamp, window))
+        table = sample_rows(source, list(types), timestamp, window)
         if table is None:
             raise SourceError(f"monitor {monitor.name}: {where}: no rows to learn from")
         binning = build_binning(monitor, types, table, classified, job.key)
@@ -149,7 +149,7 @@ class Evaluator:
             total = merge(binning, (Profile.from_bytes(w.profile, binning) for w in windows))
         else:
             plan = Plan(binning, service_rules(monitor, types), key=job.key)
-            total = Executor(plan, types).scan(source.read(plan.columns(types), None, None, plan.dictionaries))
+            total = scan(source, plan, types, None, None).profile
         return ReferenceAnswer(binning.to_json(), binning.hash, total.to_bytes(), total.rows, windows)
 
     def _reference_windows(self, job: ReferenceJob, binning: Binning) -> tuple[ProfiledWindow, ...]:
@@ -160,17 +160,13 @@ class Evaluator:
         for window in grid.between(settings.reference_from, settings.reference_to):
             types = source.types_in(name, window)
             plan = Plan(binning, service_rules(monitor, types), self._version(monitor, types), name, job.key)
-            profile = Executor(plan, types).scan(self._batches(source, plan, types, name, window))
+            profile = scan(source, plan, types, name, window).profile
             found.append(ProfiledWindow(window, profile.rows, profile.to_bytes()))
         return tuple(found)
 
     @staticmethod
     def _version(monitor: MonitorConfig, types: dict[str, str]) -> str | None:
         return monitor.columns.version if monitor.columns.version in types else None
-
-    @staticmethod
-    def _batches(source: Source, plan: Plan, types: dict[str, str], timestamp: str, window: Window) -> Any:
-        return source.read(plan.columns(types), timestamp, window, plan.dictionaries) if types else ()
 
     @answer.register
     def _(self, job: RunJob) -> Outcome:
@@ -187,8 +183,8 @@ class Evaluator:
         bound = bind(contract, promised, monitor.columns.ignore) if contract else None
         rules = {**(bound.predicates if bound else {}), **service_rules(monitor, types)}
         plan = Plan(binning, rules, self._version(monitor, types), name, job.key)
-        executor = Executor(plan, promised)
-        profile = executor.scan(self._batches(source, plan, types, name, window))
+        scanned = scan(source, plan, types, name, window, promised)
+        profile = scanned.profile
         baseline = [self._decode(monitor.name, binning, b) for b in job.baseline]
         parts: dict[str, Any] = {"contract": None, "quality": None}
         results: list[RuleResult] = []
@@ -196,7 +192,7 @@ class Evaluator:
         violations: tuple[dict[str, Any], ...] = ()
         if bound is not None:
             parts["contract"], found = sections.contract_section(
-                bound, profile, promised, job.as_of, executor.failed
+                bound, profile, promised, job.as_of, scanned.failed
             )
             results += found
             violations = tuple(parts["contract"]["violations"])
@@ -206,12 +202,12 @@ class Evaluator:
         quality = self._quality(job, types) if monitor.labels is not None else None
         breaks = find_breaks(binning, profile, baseline)
         parts["data"], found = sections.data_section(
-            profile, breaks, executor.unreadable if types else {}, reported, quality.duplicate_ids if quality else 0
+            profile, breaks, scanned.unreadable if types else {}, reported, quality.duplicate_ids if quality else 0
         )
         results += found
-        broken = {b.column for b in breaks} | set(executor.unreadable)
+        broken = {b.column for b in breaks} | set(scanned.unreadable)
         drift = self._drift(job, binning, profile, baseline, broken)
-        statistics, found = sections.statistics_of(monitor, binning, profile, reference, executor.unreadable)
+        statistics, found = sections.statistics_of(monitor, binning, profile, reference, scanned.unreadable)
         parts["drift"] = {**drift, **statistics}
         results += found
         if quality is not None:
@@ -300,8 +296,8 @@ class Evaluator:
             return {}
         plan = Plan(Binning(()), version=columns.version)
         window = Window(job.since, job.until)
-        batches = self._source(job.monitor.source).read([columns.version], columns.timestamp, window)
-        return Executor(plan, {}).scan(batches).versions
+        types = {columns.version: "string"}
+        return scan(self._source(job.monitor.source), plan, types, columns.timestamp, window).profile.versions
 
     @answer.register
     def _(self, job: ReportJob) -> str:
@@ -321,7 +317,7 @@ class Evaluator:
         columns = [n for n in columns if job.monitor.columns.roles.get(n) not in ("timestamp", "id", "version")]
         reference = Window(job.settings.reference_from, job.settings.reference_to)
         tables = [
-            sample(source.read(columns, job.monitor.columns.timestamp, w), job.rows) for w in (reference, job.window)
+            sample_rows(source, columns, job.monitor.columns.timestamp, w, job.rows) for w in (reference, job.window)
         ]
         if tables[0] is None or tables[1] is None:
             raise SourceError(f"monitor {job.monitor.name}: no rows for the drill-down")

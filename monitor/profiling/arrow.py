@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from checks.core.binning import ColumnBinning
 from checks.core.expression import Expression
 from checks.core.expression import columns as columns_of
 from checks.core.profile import Profile
@@ -20,7 +19,7 @@ from monitor.arrow_types import logical_type, to_micros
 from monitor.profiling import kernel
 from monitor.profiling.lanes import Lane, buffers, encoded
 from monitor.profiling.lower import lower, matching, patterns, replace_matches
-from monitor.profiling.plan import Plan
+from monitor.profiling.plan import Plan, unreadable_columns
 
 THREADS = 2
 SMALL = 20_000
@@ -170,28 +169,6 @@ def _halves(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         return [batch]
     middle = batch.num_rows // THREADS // 8 * 8
     return [batch.slice(0, middle), batch.slice(middle)]
-
-
-def unreadable_columns(plan: Plan, types: Mapping[str, str]) -> dict[str, str]:
-    """Which columns of the binning are missing or of a type that cannot be binned, and why."""
-    found = {}
-    for column in plan.binning.columns:
-        actual = types.get(column.name)
-        if types and actual is None:
-            found[column.name] = "the column is missing"
-        elif actual is not None and not _fits(column, actual):
-            found[column.name] = f"the column is of type {actual}, the reference had {column.kind} values"
-    return found
-
-
-def _fits(column: ColumnBinning, actual: str) -> bool:
-    if actual == "null":
-        return True
-    if column.kind == "numeric":
-        return actual in ("number", "integer")
-    if column.kind == "text":
-        return actual == "string"
-    return actual in ("string", "boolean", "integer")
 
 
 def category_texts(values: pa.Array) -> list[str | None]:

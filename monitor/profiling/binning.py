@@ -45,7 +45,7 @@ def sample(batches: Iterable[pa.RecordBatch], most: int = SAMPLE_ROWS) -> pa.Tab
             batch = batch.filter(pa.array(random.random(batch.num_rows) < share))
         kept.append(batch)
         rows += batch.num_rows
-        if rows > 2 * most:
+        while rows > 2 * most:
             kept = [b.filter(pa.array(random.random(b.num_rows) < 0.5)) for b in kept]
             rows, share = sum(b.num_rows for b in kept), share / 2
     return pa.Table.from_batches(kept) if rows else None

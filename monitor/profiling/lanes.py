@@ -16,7 +16,7 @@ from checks.core.cross import CrossProducts
 from checks.core.outputs import ALL, NO_SCORE, OutputCounts, output_shape
 from monitor.profiling import kernel
 from monitor.profiling.plan import Plan, private_category
-from monitor.profiling.slices import SliceKey, slice_keys
+from monitor.profiling.slices import SliceKey, slice_keys, split
 
 CHUNK = 16_384
 """Rows whose standardised values are multiplied at once: 30 columns of them stay in the cache."""
@@ -161,6 +161,14 @@ class Lane:
             else:
                 standard[index] = 0.0
                 gaps = True
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._products(numbers, standard, start, stop, gaps)
+
+    def _products(
+        self, numbers: Mapping[str, tuple[Any, NDArray[np.uint8], int]], standard: NDArray[np.float64], start: int, stop: int,
+        gaps: bool,
+    ) -> None:
+        rows = stop - start
         products = standard @ standard.T
         if not gaps:
             sums = np.repeat(standard.sum(axis=1)[:, None], len(standard), axis=1)
@@ -243,17 +251,6 @@ class Lane:
             counted = OutputCounts.of(dense) if dense is not None else sparse
             found.update(split(key, counted, self._width))
         return found
-
-
-def split(key: SliceKey, counted: OutputCounts, width: int) -> dict[str, OutputCounts]:
-    """Counts by slice from counts whose cells are ``slice * width + cell``."""
-    codes = counted.cells // width
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    ends = [*starts[1:].tolist(), len(codes)]
-    return {
-        key.label(int(codes[a])): OutputCounts(counted.cells[a:b] % width, counted.counts[a:b])
-        for a, b in zip(starts.tolist(), ends, strict=True)
-    }
 
 
 def _floats(values: pa.Array) -> tuple[Any, NDArray[np.uint8], int]:

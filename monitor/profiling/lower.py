@@ -25,6 +25,7 @@ from checks.core.expression import (
     Matches,
     Not,
     Or,
+    columns,
 )
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -58,7 +59,7 @@ def lower(expression: Expression, types: Mapping[str, str]) -> nw.Expr:
         case IsNaN(term):
             if isinstance(term, Column) and types.get(term.name) != "number":
                 return nw.lit(False)
-            return lower(term, types).is_nan().fill_null(False)
+            return lower(term, types).cast(nw.Float64).is_nan().fill_null(False)
         case InSet(term, values):
             return lower(term, types).is_in(list(values))
         case Matches(term, pattern):
@@ -112,4 +113,26 @@ def replace_matches(expression: Expression, known: Mapping[Matches, tuple[Any, .
             return Or(tuple(replace_matches(term, known) for term in terms))
         case Not(term):
             return Not(replace_matches(term, known))
+    return expression
+
+
+def without_nan(expression: Expression, types: Mapping[str, str]) -> Expression:
+    """``expression`` for an engine that takes NaN for a number above all others, as PostgreSQL, DuckDB and Spark do.
+
+    A comparison with NaN is made false there too, as IEEE 754 has it and as Arrow counts.
+    """
+
+    def again(term: Expression) -> Expression:
+        return without_nan(term, types)
+
+    match expression:
+        case Compare(symbol, left, right) if symbol != "<>":
+            sides = [s for s in (left, right) if any(types.get(name) == "number" for name in columns(s))]
+            return And((expression, *(Not(IsNaN(side)) for side in sides))) if sides else expression
+        case And(terms):
+            return And(tuple(map(again, terms)))
+        case Or(terms):
+            return Or(tuple(map(again, terms)))
+        case Not(term):
+            return Not(again(term))
     return expression

@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from checks.core.binning import Binning
+from checks.core.binning import Binning, ColumnBinning
 from checks.core.expression import Column, Compare, Expression, Literal, columns
 from monitor.config.model import MonitorConfig
 
@@ -58,3 +58,25 @@ def service_rules(monitor: MonitorConfig, types: Mapping[str, str]) -> dict[str,
 def private_category(text: str, key: bytes) -> str:
     """A category text as a keyed hash: ``#`` and 12 hex digits."""
     return "#" + hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:12]
+
+
+def unreadable_columns(plan: Plan, types: Mapping[str, str]) -> dict[str, str]:
+    """Which columns of the binning are missing or of a type that cannot be binned, and why."""
+    found = {}
+    for column in plan.binning.columns:
+        actual = types.get(column.name)
+        if types and actual is None:
+            found[column.name] = "the column is missing"
+        elif actual is not None and not _fits(column, actual):
+            found[column.name] = f"the column is of type {actual}, the reference had {column.kind} values"
+    return found
+
+
+def _fits(column: ColumnBinning, actual: str) -> bool:
+    if actual == "null":
+        return True
+    if column.kind == "numeric":
+        return actual in ("number", "integer")
+    if column.kind == "text":
+        return actual == "string"
+    return actual in ("string", "boolean", "integer")

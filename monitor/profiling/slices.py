@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from checks.core.binning import Binning, ColumnBinning
-from checks.core.outputs import MISSING, OTHER
+from checks.core.outputs import MISSING, OTHER, OutputCounts
 
 MOST = {1: 200, 2: 30}
 FEWEST = 10
@@ -53,3 +55,14 @@ def slice_keys(binning: Binning, groups: Sequence[tuple[str, ...]]) -> tuple[Sli
             columns = tuple(known[name] for name in group)
             found.append(SliceKey(columns, tuple((*c.categories[:most], OTHER, MISSING) for c in columns)))
     return tuple(found)
+
+
+def split(key: SliceKey, counted: OutputCounts, width: int) -> dict[str, OutputCounts]:
+    """Counts by slice from counts whose cells are ``slice * width + cell``."""
+    codes = counted.cells // width
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    ends = [*starts[1:].tolist(), len(codes)]
+    return {
+        key.label(int(codes[a])): OutputCounts(counted.cells[a:b] % width, counted.counts[a:b])
+        for a, b in zip(starts.tolist(), ends, strict=True)
+    }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
 
 from checks.core.registry import Registry
 from monitor.config.types import Section
@@ -58,3 +61,12 @@ def _by_suffix(name: str) -> str | None:
 def open_source(config: Section) -> Source:
     """The source that ``config`` describes."""
     return SOURCES[str(getattr(config, "kind", ""))].build(config)
+
+
+def identity(config: Section) -> str:
+    """A text that is equal for equal configurations, secrets included: for a cache, never for people."""
+    return json.dumps(config.model_dump(), sort_keys=True, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

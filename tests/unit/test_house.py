@@ -60,6 +60,6 @@ def test_only_the_clock_reads_the_time() -> None:
 def test_the_parent_loads_no_scan_library() -> None:
     import sys
 
-    program = "import sys; import monitor.run, monitor.web.server; print(sorted(m for m in sys.modules if m.split('.')[0] in ('numba','scipy','duckdb','ibis','pyarrow','pandas','numpy')))"
+    program = "import sys; import monitor.run, monitor.web.server, monitor.app; monitor.app.registries(); print(sorted(m for m in sys.modules if m.split('.')[0] in ('numba','scipy','duckdb','ibis','pyarrow','pandas','numpy','narwhals','pyspark','deltalake')))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout[:500]

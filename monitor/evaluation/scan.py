@@ -1,0 +1,67 @@
+"""One scan of a window: inside the engine that has the rows, or here over record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from checks.core.profile import Profile
+from checks.core.window import Window
+from monitor.ports import Engine, Relation, Source
+from monitor.profiling.arrow import Executor
+from monitor.profiling.binning import sample
+from monitor.profiling.plan import Plan
+from monitor.profiling.pushdown import PushDown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ENGINE_SAMPLE = 200_000
+"""About so many rows of a reference in an engine are fetched to freeze edges and categories from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A profile, the rules that could not be counted, and the columns that could not be read, each with why."""
+
+    profile: Profile
+    failed: Mapping[str, str]
+    unreadable: Mapping[str, str]
+
+
+def scan(
+    source: Source, plan: Plan, types: Mapping[str, str], timestamp: str | None, window: Window | None,
+    promised: Mapping[str, str] | None = None,
+) -> Scan:
+    """The profile of a window under ``plan``; without ``types`` there are no rows, and nothing is read.
+
+    ``promised`` are the types to judge the columns by, where they are not ``types``.
+    """
+    known = promised if promised is not None else types
+    if isinstance(source, Engine) and types:
+        pushed = PushDown(plan, known)
+        profile = source.aggregate(plan.columns(types), timestamp, window, pushed.scan)
+        return Scan(profile, pushed.failed, pushed.unreadable)
+    executor = Executor(plan, known)
+    batches = source.read(plan.columns(types), timestamp, window, plan.dictionaries) if types else ()
+    return Scan(executor.scan(batches), executor.failed, executor.unreadable)
+
+
+def sample_rows(
+    source: Source, columns: Sequence[str], timestamp: str | None, window: Window | None, most: int | None = None,
+) -> pa.Table | None:
+    """All rows, or a sample of about ``most``; None without rows. An engine samples before anything is fetched."""
+    if not isinstance(source, Engine):
+        batches = source.read(columns, timestamp, window)
+        return sample(batches) if most is None else sample(batches, most)
+
+    def work(relation: Relation) -> pa.Table | None:
+        import narwhals as nw
+
+        (row,) = relation.rows(relation.frame.select(nw.len().alias("rows")))
+        wanted = most or ENGINE_SAMPLE
+        frame = relation.sample(wanted / row["rows"]) if row["rows"] > wanted else relation.frame
+        return frame.collect("pyarrow").to_native() if row["rows"] else None
+
+    return source.aggregate(columns, timestamp, window, work)
