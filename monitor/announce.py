@@ -21,6 +21,9 @@ from monitor.store import incidents, outbox, runs
 from monitor.store.store import audit
 
 LOOK_BACK = 20
+ROLLED_BACK = timedelta(days=16)
+"""How far back results are folded where drift is decided once a day."""
+
 SILENCE = "service.silence"
 PLATFORM_RULES = frozenset({"service.no_data", "service.error", "service.labels", SILENCE})
 
@@ -55,7 +58,8 @@ class Announcer:
     def follow(self, connection: Connection, done: Committed) -> None:
         """Fold the monitor's windows and announce what changed."""
         name = self._monitor.name
-        since = max(done.window.start - LOOK_BACK * self._length, self._prepared.settings.start)
+        back = max(LOOK_BACK * self._length, ROLLED_BACK if self._monitor.window.rollup else self._length)
+        since = max(done.window.start - back, self._prepared.settings.start)
         known = [k for k in incidents.known_since(connection, name, since) if k.members != (SILENCE,)]
         windows = [WindowResults(w, found) for w, found in runs.results_since(connection, name, since)]
         # A drift incident that began before the range paid its token there: inside the range it goes on.

@@ -10,12 +10,12 @@ from typing import Any
 import structlog
 from sqlalchemy.engine import Connection, Row
 
-from checks.core.errors import DriftdError, SourceError, StoreError, WorkerError
+from checks.core.errors import DriftdError, PlanChanged, SourceError, StoreError, WorkerError
 from checks.core.result import Verdict, roll_up
 from checks.core.window import Window, iso
 from monitor import __version__
 from monitor.alerting.drift import decide
-from monitor.alerting.fold import DRIFT_RULE
+from monitor.alerting.fold import DEFERRED, DRIFT_RULE
 from monitor.announce import Announcer, Committed
 from monitor.clock import Clock
 from monitor.config.model import Config, MonitorConfig
@@ -28,11 +28,14 @@ from monitor.ports import (
     ProfiledWindow,
     QualityAnswer,
     QualityJob,
+    Rollup,
     RuleResult,
     RunJob,
+    StoredScan,
     Workers,
 )
 from monitor.prepare import Prepared, build, build_reference, settings_key
+from monitor.rollup import last_of_day, plan_rollup, rollup_grid
 from monitor.schedule import as_of, due_windows, labels_due, retry_wait
 from monitor.store import incidents, runs
 from monitor.store.store import Store, holds_lease
@@ -131,10 +134,10 @@ class Pipeline:
         if epoch is not None and not holds_lease(connection, f"monitor/{monitor}", self.owner, epoch):
             raise LeaseLost(f"monitor {monitor}: {LeaseLost.__doc__}")
 
-    def _baseline(self, prepared: Prepared, before: datetime) -> tuple[BaselineWindow, ...]:
-        count = prepared.baseline_windows
+    def _baseline(self, prepared: Prepared, window: Window) -> tuple[tuple[BaselineWindow, ...], Rollup | None]:
+        count, before = prepared.baseline_windows, window.start
         if self.store is None:
-            return prepared.baseline_before(before)
+            return prepared.baseline_before(before), None
         with self.store.read() as connection:
             spans = incidents.open_spans(connection, prepared.monitor.name)
             left_out = [
@@ -142,17 +145,21 @@ class Pipeline:
                 if windows < 14
             ]
             found = runs.baseline(connection, prepared.monitor.name, prepared.binning_hash, before, count, left_out)
-        return found or prepared.baseline_before(before)
+            rolled = plan_rollup(connection, prepared, window, left_out)
+        return found or prepared.baseline_before(before), rolled
 
     # -- judging one window
 
-    def judge(self, prepared: Prepared, window: Window) -> tuple[Outcome, datetime, tuple[BaselineWindow, ...]]:
-        """Scan and judge; nothing is stored."""
+    def judge(
+        self, prepared: Prepared, window: Window, stored: StoredScan | None = None,
+    ) -> tuple[Outcome, datetime, tuple[BaselineWindow, ...]]:
+        """Scan (or take what is ``stored``) and judge; nothing is stored."""
         now = self.clock.now()
         moment = as_of(now, window, prepared.lateness)
-        baseline = self._baseline(prepared, window.start)
+        baseline, rolled = self._baseline(prepared, window)
         job = RunJob(
-            prepared.monitor, prepared.settings, prepared.binning, prepared.key, window, moment, now, baseline, prepared.reference
+            prepared.monitor, prepared.settings, prepared.binning, prepared.key, window, moment, now, baseline, prepared.reference,
+            stored, rolled,
         )
         return self.workers.run(job), moment, baseline
 
@@ -191,6 +198,11 @@ class Pipeline:
     ) -> tuple[Outcome, bool]:
         """The outcome with the drift section decided, and whether the window spends a token."""
         monitor = prepared.monitor
+        if outcome.sections["drift"]["verdict"] == "deferred":
+            return self._deferred(outcome), False
+        grid = rollup_grid(monitor, prepared.settings)
+        if grid is not None:  # the budget counts days; the token is that of the window which decides
+            window = Window(window.start, window.start + grid.at(window.start).length)
         owner = self.config.owners.get(monitor.owner)
         decision = decide(
             outcome.drift_p_value, outcome.drift_learning, window, monitor.drift.budget, spent,
@@ -215,16 +227,42 @@ class Pipeline:
         sections = {key: section if key == "drift" else outcome.sections.get(key) for key in SECTIONS}
         return replace(outcome, sections=sections, results=(*outcome.results, result)), decision.spend and known
 
+    @staticmethod
+    def _deferred(outcome: Outcome) -> Outcome:
+        """A window whose drift is decided later, with its day."""
+        drift = outcome.sections["drift"]
+        limits = [Verdict(r.verdict) for r in outcome.results if r.family == "drift" and r.state == "limit"]
+        section = {**drift, "verdict": str(roll_up(v for v in limits if v.breach)), "state": DEFERRED}
+        section.pop("learning", None)
+        result = RuleResult(DRIFT_RULE, "drift", "pass", n=outcome.rows, state=DEFERRED, reason=drift["sentence"])
+        sections = {key: section if key == "drift" else outcome.sections.get(key) for key in SECTIONS}
+        return replace(outcome, sections=sections, results=(*outcome.results, result))
+
     # -- runs that are kept
 
-    def evaluate(self, name: str, window: Window, *, notify: bool = True) -> str:
-        """Evaluate one window and commit all that follows; answers its verdict."""
+    def stored(self, prepared: Prepared, window: Window) -> StoredScan:
+        """What the newest scan of a window left; `PlanChanged` when there is none under today's binning."""
+        assert self.store is not None
+        name = prepared.monitor.name
+        with self.store.read() as connection:
+            run = runs.current_run(connection, name, window.start)
+            kept = None
+            if run is not None and run.verdict != "error" and run.binning == prepared.binning_hash:
+                kept = runs.profile_of(connection, name, window.start, run.revision)
+                counts = runs.profile_of(connection, name, window.start, run.revision, "quality")
+        if run is None or kept is None:
+            why = "it has no stored profile under today's binning"
+            raise PlanChanged(f"monitor {name}: {window}: {why}: its rows must be counted, with driftd backfill {name} --again")
+        return StoredScan(kept, counts, run.labelled, run.plan or {}, run.fingerprint, run.snapshot)
+
+    def evaluate(self, name: str, window: Window, *, notify: bool = True, stored: StoredScan | None = None) -> str:
+        """Evaluate one window, from its rows or from a ``stored`` scan, and commit all that follows; answers its verdict."""
         assert self.store is not None
         prepared = self.prepare(name)
         try:
-            outcome, moment, baseline = self.judge(prepared, window)
+            outcome, moment, baseline = self.judge(prepared, window, stored)
         except (SourceError, WorkerError, DriftdError) as error:
-            if isinstance(error, (StoreError, LeaseLost)) or self.aborting.is_set():
+            if isinstance(error, (StoreError, LeaseLost, PlanChanged)) or self.aborting.is_set() or stored is not None:
                 raise  # a scan that was ended on purpose says nothing of the window
             return self._commit_error(prepared, window, str(error), notify)
         now = self.clock.now()
@@ -244,21 +282,36 @@ class Pipeline:
                 "contract_hash": outcome.contract_hash, "model_versions": outcome.model_versions,
                 "fingerprint": outcome.fingerprint, "labelled": outcome.labelled, "labels_checked": now,
                 "quality_state": (outcome.sections["quality"] or {}).get("state", ""), "sections": outcome.sections,
+                "snapshot": outcome.snapshot, "plan": outcome.plan,
             }
             results = [*outcome.results, RuleResult("service.error", "service", "pass")]
             _, revision = runs.insert_run(connection, values, results, outcome.violations)
-            stored = ProfiledWindow(window, outcome.rows, outcome.profile)
-            runs.save_profiles(connection, name, prepared.binning_hash, "window", revision, [stored])
-            if outcome.quality_counts is not None:
-                counts = ProfiledWindow(window, outcome.rows, outcome.quality_counts)
-                runs.save_profiles(connection, name, prepared.binning_hash, "quality", revision, [counts])
+            save = runs.save_profiles
+            save(connection, name, prepared.binning_hash, "window", revision, [ProfiledWindow(window, outcome.rows, outcome.profile)])
+            save(connection, name, prepared.binning_hash, "rollup", revision, outcome.days)
+            for kind, body in (("quality", outcome.quality_counts), ("outputs", outcome.outputs)):
+                if body is not None:
+                    save(connection, name, prepared.binning_hash, kind, revision, [ProfiledWindow(window, outcome.rows, body)])
             if notify:
                 self._follow(connection, prepared, window, now, labels=False)
         LOG.info(
             "window evaluated", monitor=name, window=iso(window.start), revision=revision, verdict=str(verdict), rows=outcome.rows,
             seconds=outcome.seconds,
         )
+        if stored is None and revision > 1:
+            self._day_again(prepared, window, notify)
         return str(verdict)
+
+    def _day_again(self, prepared: Prepared, window: Window, notify: bool) -> None:
+        """After a window has changed, decide its day anew, from the profiles, if it was decided already."""
+        last = last_of_day(prepared, window)
+        assert self.store is not None
+        if last is None or last == window:
+            return
+        with self.store.read() as connection:
+            run = runs.current_run(connection, prepared.monitor.name, last.start)
+        if run is not None and run.verdict != "error":
+            self.evaluate(prepared.monitor.name, last, notify=notify, stored=self.stored(prepared, last))
 
     def _run_values(self, prepared: Prepared, window: Window, moment: datetime, now: datetime) -> dict[str, Any]:
         return {
@@ -332,7 +385,7 @@ class Pipeline:
         copied = {
             key: getattr(old, key) for key in (
                 "monitor", "start", "end", "rows", "seconds", "binning", "baseline", "contract_id", "contract_version",
-                "contract_hash", "model_versions", "fingerprint", "as_of",
+                "contract_hash", "model_versions", "fingerprint", "as_of", "snapshot", "plan",
             )
         }
         values = copied | {

@@ -173,8 +173,42 @@ class BaselineWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredScan:
+    """What an earlier scan of a window left: its profile, label counts and lineage. ``plan`` is that of `Outcome`."""
+
+    profile: bytes
+    counts: bytes | None
+    labelled: float | None
+    plan: dict[str, Any]
+    fingerprint: str
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day of hourly windows: the profiles that make it, or its own, merged before."""
+
+    window: Window
+    pieces: tuple[bytes, ...]
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """Drift is decided on whole days: ``today`` lacks the window at hand, ``before`` are the days of the baseline.
+
+    ``due`` says whether the window at hand is the last of its day; ``missing`` how many of the day have no profile.
+    """
+
+    due: bool
+    today: Day
+    before: tuple[Day, ...] = ()
+    missing: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RunJob(Job):
-    """Scan one window and judge it. Answer: `Outcome`."""
+    """Scan one window, or take what an earlier scan left, and judge it. Answer: `Outcome`."""
 
     settings: Settings
     binning: str
@@ -184,6 +218,8 @@ class RunJob(Job):
     now: datetime
     baseline: tuple[BaselineWindow, ...]
     reference: bytes
+    stored: StoredScan | None = None
+    rollup: Rollup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +320,11 @@ class QualityAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a worker says of a window: sections of the check object, rule results, the profile, and lineage."""
+    """What a worker says of a window: sections of the check object, rule results, the profile, and lineage.
+
+    ``plan`` names what was counted (`monitor.profiling.plan.Plan.lineage`), ``snapshot`` the version of a source that has
+    versions; ``outputs`` holds the score, class and label counts by slice; ``days`` the days that were merged.
+    """
 
     rows: int
     sections: dict[str, Any]
@@ -301,6 +341,10 @@ class Outcome:
     violations: tuple[dict[str, Any], ...] = field(default=())
     drift_p_value: float | None = None
     drift_learning: bool = False
+    plan: dict[str, Any] = field(default_factory=dict)
+    snapshot: str = ""
+    outputs: bytes | None = None
+    days: tuple[ProfiledWindow, ...] = ()
 
 
 class Workers(Protocol):

@@ -61,7 +61,7 @@ def settings_key(monitor: MonitorConfig) -> str:
     """A hash of the configuration that settings and binning depend on; another one means a new beginning."""
     parts = {
         "source": monitor.source.model_dump(mode="json"), "columns": monitor.columns.model_dump(mode="json"),
-        "window": monitor.window.model_dump(mode="json"), "reference": monitor.reference.model_dump(mode="json"),
+        "window": monitor.window.model_dump(mode="json") | {"rollup": None}, "reference": monitor.reference.model_dump(mode="json"),
         "start": monitor.start,
         "labels": monitor.labels.model_dump(mode="json", include={"id", "label", "timestamp"}) if monitor.labels else None,
     }

@@ -76,7 +76,8 @@ class Daemon:
             self._pruned = now
             retention = self.app.config.retention
             with self.app.store.write() as connection:
-                runs.prune(connection, retention.profiles, retention.results)
+                rolled = [name for name, monitor in self.app.config.monitors.items() if monitor.window.rollup]
+                runs.prune(connection, retention.profiles, retention.results, retention.hourly_profiles, rolled)
 
     def reload(self) -> None:
         """Read the configuration again; an invalid one leaves the old one in force."""

@@ -34,6 +34,10 @@ class BinningMismatch(DriftdError):
     """Profiles under different binnings cannot be compared or merged."""
 
 
+class PlanChanged(DriftdError):
+    """The window was scanned under another plan; its rows must be counted again."""
+
+
 class ProfileFormatError(DriftdError):
     """The stored profile has a format that this version cannot read."""
 

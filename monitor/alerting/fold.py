@@ -19,6 +19,8 @@ FORGET_AFTER = 14
 """Windows after which a rule that cannot be known closes, and after which a drifted level is the new normal."""
 
 DRIFT_RULE = "drift"
+DEFERRED = "deferred"
+"""The state of a window whose drift is decided later, with its day: it changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ def _unknown(state: RuleState) -> None:
 
 
 def _step(state: RuleState, result: RuleResult, policy: Policy, start: datetime, allowed: bool) -> None:
+    if result.state == DEFERRED:
+        return
     verdict = Verdict(result.verdict)
     if not verdict.known:
         _unknown(state)

@@ -75,15 +75,22 @@ def backfill(
     since: Annotated[str | None, typer.Option("--from", help="First window; else the monitor's start.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="First window not evaluated; else everything that is closed.")] = None,
     notify: Annotated[bool, typer.Option("--notify", help="Open incidents and send messages, too.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Windows that have a run, too: read their rows again.")] = False,
+    from_profiles: Annotated[bool, typer.Option(
+        "--from-profiles", help="Judge evaluated windows anew from their stored profiles, without reading a row: after a changed "
+        "threshold, budget or metric.")] = False,
 ) -> None:
     """Evaluate past windows that have no run yet, with a progress bar; sends nothing without --notify."""
     from rich.console import Console
     from rich.progress import Progress
 
+    from checks.core.errors import ConfigError, PlanChanged
     from checks.core.window import iso
     from monitor.store import runs
 
     pipeline = pipeline_of(context)
+    if again and from_profiles:
+        raise ConfigError("--again reads the rows, --from-profiles does not: take one of them")
     prepared = pipeline.prepare(monitor)
     grid = prepared.grid
     first = grid.parse_start(since).start if since else prepared.settings.start
@@ -91,17 +98,31 @@ def backfill(
     assert pipeline.store is not None
     with pipeline.store.read() as connection:
         done = runs.evaluated_starts(connection, monitor, first)
-    windows = [w for w in grid.between(first, last) if w.start not in done or done[w.start][0] == "error"]
+    windows = list(grid.between(first, last))
+    if from_profiles:
+        windows = [w for w in windows if w.start in done and done[w.start][0] != "error"]
+    elif not again:
+        windows = [w for w in windows if w.start not in done or done[w.start][0] == "error"]
     verdicts: dict[str, int] = {}
+    refused: list[str] = []
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(monitor, total=len(windows))
         for window in windows:
-            verdict = pipeline.evaluate(monitor, window, notify=notify)
+            try:
+                stored = pipeline.stored(prepared, window) if from_profiles else None
+                verdict = pipeline.evaluate(monitor, window, notify=notify, stored=stored)
+            except PlanChanged as error:
+                verdict = "not known from its profile"
+                refused.append(str(error))
             verdicts[verdict] = verdicts.get(verdict, 0) + 1
             progress.update(task, advance=1, description=f"{monitor} {iso(window.start)[:10]}")
     words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "nothing to do"
     typer.echo(f"{monitor}: {len(windows)} windows: {words}")
-    if verdicts.get("error"):
+    for line in refused[:3]:
+        typer.echo(line, err=True)
+    if len(refused) > 3:
+        typer.echo(f"and {len(refused) - 3} more", err=True)
+    if verdicts.get("error") or refused:
         raise typer.Exit(UNKNOWN)
 
 

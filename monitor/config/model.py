@@ -66,7 +66,14 @@ class WindowConfig(Section):
     lateness: AutoDuration = "auto"
     revise: Duration = timedelta(days=3)
     timezone: str = "UTC"
-    rollup: AutoDuration | None = None
+    rollup: Duration | None = None
+
+    @field_validator("rollup")
+    @classmethod
+    def _days(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and (value < timedelta(hours=1) or value % timedelta(hours=1) or timedelta(days=1) % min(value, timedelta(days=1))):
+            raise ValueError("rollup must be whole hours that divide a day, or whole days, such as 1d")
+        return value
 
     @field_validator("timezone")
     @classmethod

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import singledispatchmethod
 from typing import Any
 
 from checks.calibration.chart import score
 from checks.calibration.structural import find_breaks
-from checks.core.errors import DriftdError, SchemaError, SourceError
+from checks.core.errors import DriftdError, PlanChanged, SchemaError, SourceError
+from checks.core.outputs import OutputCounts
 from checks.core.profile import Binning, Profile, merge
 from checks.core.window import Window, WindowGrid
 from contracts.infer import infer_contract
-from contracts.judge import bind
+from contracts.judge import Bound, bind
 from contracts.load import load_contract
 from contracts.model import Contract
 from monitor.clock import stopwatch
 from monitor.config.model import MonitorConfig
 from monitor.evaluation import sections
-from monitor.evaluation.quality import check_columns, judge_quality
+from monitor.evaluation.quality import check_columns, judge_quality, stored_quality
 from monitor.evaluation.resolve import resolve
 from monitor.evaluation.scan import sample_rows, scan
 from monitor.ports import (
@@ -35,6 +37,7 @@ from monitor.ports import (
     ReferenceJob,
     ReportJob,
     ResolveJob,
+    Rollup,
     RuleResult,
     RunJob,
     Settings,
@@ -42,7 +45,7 @@ from monitor.ports import (
     VersionsJob,
 )
 from monitor.profiling.binning import build_binning
-from monitor.profiling.plan import Plan, service_rules
+from monitor.profiling.plan import Plan, changes, service_rules
 from monitor.sources import SOURCES, identity, open_source, sniff
 
 CACHED_PROFILES = 4000
@@ -68,6 +71,25 @@ def seasonality_of(monitor: MonitorConfig, grid: WindowGrid) -> tuple[str, int]:
         else:
             chosen = "none" if grid.daily else "hour_of_week"
     return chosen, {"none": 1, "weekday": 7, "hour_of_week": round(168 / max(grid.size.total_seconds() / 3600, 1))}[chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A window's profile with what was bound and counted, and its lineage."""
+
+    profile: Profile
+    types: dict[str, str]
+    bound: Bound | None
+    failed: Mapping[str, str]
+    unreadable: Mapping[str, str]
+    fingerprint: str
+    snapshot: str
+    plan: dict[str, Any]
+
+
+def outputs_to_bytes(binning: Binning, outputs: dict[str, OutputCounts]) -> bytes:
+    """The score, class and label counts of a window, as a profile of nothing else."""
+    return Profile(binning, 0, Profile.empty(binning).columns, outputs=outputs).to_bytes()
 
 
 class Evaluator:
@@ -171,60 +193,121 @@ class Evaluator:
     @answer.register
     def _(self, job: RunJob) -> Outcome:
         started = stopwatch()
-        monitor, window = job.monitor, job.window
+        monitor = job.monitor
         binning = self._binning(job.binning)
         reference = Profile.from_bytes(job.reference, binning)
-        source = self._source(monitor.source)
-        name = monitor.columns.timestamp
-        fingerprint = source.fingerprint(name, window)
-        types = source.types_in(name, window)
-        contract = self._contract(monitor, binning, reference, job.settings.types)
+        found = self._scanned(job, binning, reference)
+        profile, types, bound = found.profile, found.types, found.bound
         promised = types or job.settings.types  # an empty window has no columns to miss
-        bound = bind(contract, promised, monitor.columns.ignore) if contract else None
-        rules = {**(bound.predicates if bound else {}), **service_rules(monitor, types)}
-        plan = Plan(binning, rules, self._version(monitor, types), name, job.key)
-        scanned = scan(source, plan, types, name, window, promised)
-        profile = scanned.profile
+        contract = bound.contract if bound else None
         baseline = [self._decode(monitor.name, binning, b) for b in job.baseline]
         parts: dict[str, Any] = {"contract": None, "quality": None}
         results: list[RuleResult] = []
         reported: dict[str, str] = {}
         violations: tuple[dict[str, Any], ...] = ()
         if bound is not None:
-            parts["contract"], found = sections.contract_section(
-                bound, profile, promised, job.as_of, scanned.failed
-            )
-            results += found
+            parts["contract"], added = sections.contract_section(bound, profile, promised, job.as_of, found.failed)
+            results += added
             violations = tuple(parts["contract"]["violations"])
             for violation in violations:
                 if violation["verdict"] == "fail" and violation["column"]:
                     reported.setdefault(violation["column"], violation["rule"])
         quality = self._quality(job, types) if monitor.labels is not None else None
         breaks = find_breaks(binning, profile, baseline)
-        parts["data"], found = sections.data_section(
-            profile, breaks, scanned.unreadable if types else {}, reported, quality.duplicate_ids if quality else 0
+        parts["data"], added = sections.data_section(
+            profile, breaks, found.unreadable if types else {}, reported, quality.duplicate_ids if quality else 0
         )
-        results += found
-        broken = {b.column for b in breaks} | set(scanned.unreadable)
-        drift = self._drift(job, binning, profile, baseline, broken)
-        statistics, found = sections.statistics_of(monitor, binning, profile, reference, scanned.unreadable)
+        results += added
+        broken = {b.column for b in breaks} | set(found.unreadable)
+        if job.rollup is not None:
+            drift, days = self._drift_of_day(job, job.rollup, binning, profile, broken)
+        else:
+            drift, days = self._drift(job, binning, profile, baseline, broken), ()
+        statistics, added = sections.statistics_of(monitor, binning, profile, reference, found.unreadable)
         parts["drift"] = {**drift, **statistics}
-        results += found
+        results += added
         if quality is not None:
             parts["quality"] = quality.section
             results += quality.results
         if not profile.rows:
             parts, results = sections.inhibited(parts, results)
-        parts["service"], found = sections.service_section(monitor, profile, baseline)
-        results += found
+        parts["service"], added = sections.service_section(monitor, profile, baseline)
+        results += added
+        outputs = profile.outputs
+        profile.outputs = {}  # kept apart: a baseline is sent with every run, and has no use for them
         return Outcome(
             rows=profile.rows, sections=parts, results=tuple(results), profile=profile.to_bytes(),
-            model_versions=profile.versions, fingerprint=fingerprint,
+            model_versions=profile.versions, fingerprint=found.fingerprint,
             quality_counts=quality.counts if quality else None, labelled=quality.labelled if quality else None,
             contract_id=contract.id if contract else "", contract_version=contract.version if contract else "",
             contract_hash=contract.hash if contract else "", seconds=round(stopwatch() - started, 4),
             violations=violations, drift_p_value=drift["p_value"], drift_learning=drift["learning"],
+            plan={**found.plan, "duplicate_ids": quality.duplicate_ids if quality else 0}, snapshot=found.snapshot,
+            outputs=outputs_to_bytes(binning, outputs) if outputs else None, days=days,
         )
+
+    def _scanned(self, job: RunJob, binning: Binning, reference: Profile) -> Scanned:
+        """The window's profile, from its rows or from what an earlier scan left; `PlanChanged` when that cannot answer."""
+        monitor, name, stored = job.monitor, job.monitor.columns.timestamp, job.stored
+        source = self._source(monitor.source)
+        if stored is None:
+            fingerprint = source.fingerprint(name, job.window)
+            types = source.types_in(name, job.window)
+        else:
+            fingerprint, types = stored.fingerprint, dict(stored.plan.get("types", {}))
+        contract = self._contract(monitor, binning, reference, job.settings.types)
+        promised = types or job.settings.types
+        bound = bind(contract, promised, monitor.columns.ignore) if contract else None
+        rules = {**(bound.predicates if bound else {}), **service_rules(monitor, types)}
+        scored = monitor.columns.score is not None or monitor.columns.prediction is not None
+        plan = Plan(
+            binning, rules, self._version(monitor, types), name, job.key, tuple(monitor.quality.slice_keys) if scored else (), scored
+        )
+        lineage = plan.lineage(types)
+        if stored is None:
+            scanned = scan(source, plan, types, name, job.window, promised)
+            return Scanned(
+                scanned.profile, types, bound, scanned.failed, scanned.unreadable, fingerprint, source.snapshot(),
+                {**lineage, "failed": dict(scanned.failed), "unreadable": dict(scanned.unreadable)},
+            )
+        found = changes(stored.plan, lineage)
+        if found:
+            some = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+            raise PlanChanged(
+                f"monitor {monitor.name}: {job.window}: {some}: its rows must be counted again, with driftd backfill "
+                f"{monitor.name} --again"
+            )
+        failed, unreadable = stored.plan.get("failed", {}), stored.plan.get("unreadable", {})
+        profile = Profile.from_bytes(stored.profile, binning)
+        return Scanned(profile, types, bound, failed, unreadable, fingerprint, stored.snapshot, {**stored.plan, **lineage})
+
+    def _drift_of_day(
+        self, job: RunJob, rollup: Rollup, binning: Binning, profile: Profile, broken: set[str],
+    ) -> tuple[dict[str, Any], tuple[ProfiledWindow, ...]]:
+        """Drift of the day that ends with this window, from merged profiles; before its end, when it will be decided."""
+        day = rollup.today.window
+        seasonality, _ = seasonality_of(job.monitor, WindowGrid(day.length, job.monitor.window.timezone))
+        if not rollup.due:
+            text = f"decided with its day, which ends at {day.end:%Y-%m-%dT%H:%MZ} (window.rollup)"
+            deferred: dict[str, Any] = {"verdict": "deferred", "p_value": None, "learning": False, "seasonality": seasonality, "drivers": []}
+            return {**deferred, "sentence": text}, ()
+        merged, days = [], []
+        for before in rollup.before:
+            if len(before.pieces) == 1:
+                merged.append(self._decode(f"{job.monitor.name} days", binning, BaselineWindow(before.window, before.revision, before.pieces[0])))
+                continue
+            whole = merge(binning, (Profile.from_bytes(piece, binning) for piece in before.pieces))
+            days.append(ProfiledWindow(before.window, whole.rows, whole.to_bytes()))
+            merged.append(whole)
+        today = merge(binning, [*(Profile.from_bytes(piece, binning) for piece in rollup.today.pieces), profile])
+        days.append(ProfiledWindow(day, today.rows, today.to_bytes()))
+        windows = tuple(BaselineWindow(before.window, before.revision, b"") for before in rollup.before)
+        whole_day = replace(job, window=day, baseline=windows, settings=replace(job.settings, size_seconds=day.length.total_seconds()))
+        found = self._drift(whole_day, binning, today, merged, broken)
+        found["sentence"] = f"{day.start:%Y-%m-%dT%H:%MZ} to {day.end:%Y-%m-%dT%H:%MZ}: {found['sentence']}"
+        if rollup.missing:
+            found["sentence"] += f"; {rollup.missing} of its windows could not be read"
+        return found, tuple(days)
 
     def _drift(
         self, job: RunJob, binning: Binning, profile: Profile, baseline: Sequence[Profile], broken: set[str],
@@ -255,6 +338,11 @@ class Evaluator:
     def _quality(self, job: RunJob, types: dict[str, str]) -> QualityAnswer:
         if not types:
             return QualityAnswer({"verdict": "no_data", "state": "waiting", "labelled": 0.0, "metrics": []}, (), b"", 0.0)
+        if job.stored is not None and job.stored.counts:
+            duplicates = int(job.stored.plan.get("duplicate_ids", 0))
+            answer = stored_quality(job.monitor, job.stored.counts, job.stored.labelled or 0.0, duplicates, job.window, job.now)
+            passed = RuleResult("service.labels", "service", "pass")
+            return replace(answer, results=(*answer.results, passed))
         try:
             return self._labelled(job.monitor, job.settings, job.window, job.now, job.key, types)
         except DriftdError as error:  # a broken label source must not hide the other sections

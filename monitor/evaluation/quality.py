@@ -12,7 +12,7 @@ from checks.core.result import Verdict, roll_up
 from checks.core.window import Window
 from checks.evaluate import evaluate
 from checks.performance import DEFAULT_METRICS, METRICS
-from checks.performance.counts import QualityCounts, to_bytes
+from checks.performance.counts import QualityCounts, from_bytes, to_bytes
 from monitor.config.model import MonitorConfig
 from monitor.evaluation.sections import number
 from monitor.ports import QualityAnswer, RuleResult, Settings, Source
@@ -67,6 +67,19 @@ def judge_quality(
         slices=keys, private=private, key=key,
     )
     return section_of(monitor, joined, window, now)
+
+
+def stored_quality(
+    monitor: MonitorConfig, counts: bytes, labelled: float, duplicates: int, window: Window, now: datetime,
+) -> QualityAnswer:
+    """Judge stored counts again; slices that are not configured any more are left out."""
+    wanted = {tuple(group) for group in monitor.quality.slice_keys}
+    kept = {
+        name: found for name, found in from_bytes(counts).items()
+        if name == "ALL" or tuple(part.split("=", 1)[0] for part in name.split(" & ")) in wanted
+    }
+    rows = 10**9
+    return section_of(monitor, Joined(kept, rows, round(labelled * rows), duplicates, 0, 0), window, now)
 
 
 def state_of(monitor: MonitorConfig, share: float, window: Window, now: datetime) -> str:

@@ -98,6 +98,9 @@ def _reference(monitor: MonitorConfig, grid: WindowGrid, start: datetime) -> tup
             raise ConfigError(f"monitor {monitor.name}: reference: from {reference.since} is not before {until:%Y-%m-%d}")
         return since, until
     first = grid.back(grid.at(until), REFERENCE_WINDOWS).start
+    if monitor.window.rollup is not None and monitor.window.rollup > grid.size:
+        days = WindowGrid(timedelta(seconds=monitor.window.rollup.total_seconds()), monitor.window.timezone)
+        first = min(first, days.back(days.at(until), REFERENCE_WINDOWS).start)
     if not grid.daily and monitor.drift.seasonality != "none":
         first = min(first, grid.at(until - SEASONAL_REFERENCE).start)
     return first, until

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from checks.core.binning import Binning, ColumnBinning
 from checks.core.expression import Column, Compare, Expression, Literal, columns
@@ -45,6 +46,21 @@ class Plan:
     def dictionaries(self) -> frozenset[str]:
         """The columns that the scan reads best dictionary-encoded."""
         return frozenset(c.name for c in self.binning.columns if c.kind == "category") | ({self.version} if self.version else set())
+
+    def lineage(self, types: Mapping[str, str]) -> dict[str, Any]:
+        """What is stored with a profile, to know later whether it still answers: digests of the rules, slices, types."""
+        rules = {rule: hashlib.sha256(repr(expression).encode()).hexdigest()[:8] for rule, expression in self.rules.items()}
+        return {"rules": rules, "slices": [list(group) for group in self.slices], "types": dict(types)}
+
+
+def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """In words, what ``wanted`` needs that a scan with the lineage ``stored`` did not count."""
+    if not stored:
+        return ["the window was scanned by a driftd that did not keep its plan"]
+    rules, slices = stored.get("rules", {}), stored.get("slices", [])
+    found = [f"rule {rule} is new" for rule in wanted["rules"] if rule not in rules]
+    found += [f"rule {rule} counts other rows" for rule, digest in wanted["rules"].items() if rules.get(rule, digest) != digest]
+    return found + [f"slice {' & '.join(group)} is new" for group in wanted["slices"] if group not in slices]
 
 
 def service_rules(monitor: MonitorConfig, types: Mapping[str, str]) -> dict[str, Expression]:

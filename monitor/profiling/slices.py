@@ -59,6 +59,8 @@ def slice_keys(binning: Binning, groups: Sequence[tuple[str, ...]]) -> tuple[Sli
 
 def split(key: SliceKey, counted: OutputCounts, width: int) -> dict[str, OutputCounts]:
     """Counts by slice from counts whose cells are ``slice * width + cell``."""
+    if not len(counted.cells):
+        return {}
     codes = counted.cells // width
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     ends = [*starts[1:].tolist(), len(codes)]

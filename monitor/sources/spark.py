@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import SecretStr, model_validator
+from pydantic import SecretStr, field_serializer, model_validator
 
 from checks.core.errors import SourceError
 from checks.core.window import format_duration
@@ -71,10 +71,15 @@ class SparkConfig(Section):
             raise ValueError("remote must be a Spark Connect address such as sc://host:15002")
         return self
 
+    @field_serializer("remote", when_used="json")
+    def _shown(self, remote: SecretStr | None) -> str | None:
+        """The address without its parameters, a token among them."""
+        return remote.get_secret_value().split("/;")[0] if remote is not None else None
+
     @property
     def where(self) -> str:
         """What errors call the source; a token in the address is left out."""
-        address = self.remote.get_secret_value().split("/;")[0] if self.remote else self.master or "local[2]"
+        address = self._shown(self.remote) or self.master or "local[2]"
         return f"spark {address} {self.table or self.path or 'query'}"
 
 

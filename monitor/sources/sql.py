@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr, field_validator, model_validator
+from pydantic import SecretStr, field_serializer, field_validator, model_validator
 
 from checks.core.errors import SourceError
 from checks.core.window import format_duration
@@ -93,6 +93,13 @@ class SqlConfig(Section):
         if any(found[0].find(kind) for kind in (sqlglot.exp.Insert, sqlglot.exp.Update, sqlglot.exp.Delete, sqlglot.exp.Into)):
             raise ValueError("query must be one SELECT that writes nothing")
 
+    @field_serializer("url", when_used="json")
+    def _shown(self, url: SecretStr) -> str:
+        """The address without credentials: what people see, and what settings depend on."""
+        parts = urlsplit(url.get_secret_value())
+        host = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
+        return f"{parts.scheme}://{host}{parts.path}"
+
     @property
     def scheme(self) -> str:
         """The kind of database."""
@@ -101,9 +108,7 @@ class SqlConfig(Section):
     @property
     def where(self) -> str:
         """What errors call the source: its address without credentials, and the table."""
-        parts = urlsplit(self.url.get_secret_value())
-        host = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
-        return f"{self.scheme}://{host}{parts.path} {self.table or 'query'}"
+        return f"{self._shown(self.url)} {self.table or 'query'}"
 
 
 class SqlRelation:
@@ -120,9 +125,10 @@ class SqlRelation:
         self.frame: nw.LazyFrame[Any] = nw.from_native(native)
 
     def sample(self, fraction: float) -> nw.LazyFrame[Any]:
+        import ibis
         import narwhals as nw
 
-        found: nw.LazyFrame[Any] = nw.from_native(self._native.sample(fraction, method="row"))
+        found: nw.LazyFrame[Any] = nw.from_native(self._native.filter(ibis.random() < fraction))
         return found
 
     def rows(self, query: nw.LazyFrame[Any]) -> list[dict[str, Any]]:

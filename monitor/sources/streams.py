@@ -32,12 +32,15 @@ def open_lines(filesystem: Any, path: str, size: int) -> Any:
     tail = file.read_at(size - start, start)
     last = tail.rfind(b"\n")
     whole = size if last < 0 else start + last + 1
-    if last >= 0 and tail[last + 1 :].strip() and file.size() == size and _ends(tail[last + 1 :]):
-        whole = size
+    if last >= 0 and tail[last + 1 :].strip() and file.size() == size:
+        before = tail[:last].rsplit(b"\n", 1)[-1]
+        if _whole(tail[last + 1 :].strip(), before):
+            whole = size
     return file.get_stream(0, whole)
 
 
-def _ends(line: bytes) -> bool:
-    """Whether a last line without its line end may be whole: a JSON object that closes, or any line of a table."""
-    stripped = line.strip()
-    return stripped.endswith(b"}") or not stripped.startswith(b"{")
+def _whole(line: bytes, before: bytes) -> bool:
+    """Whether a last line without its line end may be whole: a JSON object that closes, or as many cells as before it."""
+    if before.lstrip().startswith(b"{"):
+        return line.endswith(b"}")
+    return all(line.count(mark) == before.count(mark) for mark in (b",", b";", b"\t", b"|"))

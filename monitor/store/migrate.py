@@ -20,9 +20,9 @@ def _config(engine: Engine) -> Config:
     return config
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring the schema to the newest version, in one transaction where the database can."""
-    command.upgrade(_config(engine), "head")
+def upgrade(engine: Engine, to: str = "head") -> None:
+    """Bring the schema to a version, the newest without one, in one transaction where the database can."""
+    command.upgrade(_config(engine), to)
 
 
 def head(engine: Engine) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from checks.core.window import Window
-from monitor.ports import BaselineWindow, ProfiledWindow, RuleResult, Settings
+from monitor.ports import BaselineWindow, Day, ProfiledWindow, RuleResult, Settings
 from monitor.store import tables as t
 
 RESULT_COLUMNS = ("rule", "family", "verdict", "value", "low", "high", "n", "column", "slice", "state", "cleared", "reason")
@@ -98,6 +98,32 @@ def baseline(
         if len(found) == count:
             break
     return tuple(sorted(found.values(), key=lambda b: b.window.start))
+
+
+def pieces(connection: Connection, name: str, binning_hash: str, since: datetime, until: datetime) -> list[BaselineWindow]:
+    """The newest profile of every window that starts in ``[since, until)``, in order."""
+    p = t.profile.c
+    query = (
+        sa.select(p.start, p.end, p.revision, p.body)
+        .where(p.monitor == name, p.binning == binning_hash, p.kind.in_(("window", "reference")), p.start >= since, p.start < until)
+        .order_by(p.start, p.revision, p.kind)
+    )
+    newest = {row.start: BaselineWindow(Window(row.start, row.end), row.revision, row.body) for row in connection.execute(query)}
+    return list(newest.values())
+
+
+def merged_days(connection: Connection, name: str, binning_hash: str, before: datetime, count: int) -> list[Day]:
+    """The newest ``count`` days before ``before`` that are stored merged, each at its newest revision."""
+    p = t.profile.c
+    query = (
+        sa.select(p.start, p.end, p.revision, p.body)
+        .where(p.monitor == name, p.binning == binning_hash, p.kind == "rollup", p.end <= before)
+        .order_by(p.start.desc(), p.revision.desc()).limit(2 * count)
+    )
+    found: dict[datetime, Day] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.start, Day(Window(row.start, row.end), (row.body,), row.revision))
+    return list(found.values())[:count]
 
 
 def profile_of(connection: Connection, name: str, start: datetime, revision: int, kind: str = "window") -> bytes | None:
@@ -197,14 +223,23 @@ def results_of(connection: Connection, run_id: int) -> list[RuleResult]:
     return [RuleResult(*row) for row in connection.execute(sa.select(*columns).where(t.result.c.run_id == run_id))]
 
 
-def prune(connection: Connection, profiles: timedelta, results: timedelta) -> None:
+def prune(
+    connection: Connection, profiles: timedelta, results: timedelta, hourly: timedelta | None = None, rolled: Collection[str] = (),
+) -> None:
     """Forget what is older than the retention says; announcements, tokens and audit rows stay.
 
-    Age is counted from each monitor's newest window, so that the replay of an old log keeps what it found.
+    Age is counted from each monitor's newest window, so that the replay of an old log keeps what it found. The window
+    profiles of the monitors in ``rolled`` are kept for ``hourly``, their days for ``profiles``.
     """
     newest = connection.execute(sa.select(t.run.c.monitor, sa.func.max(t.run.c.end)).group_by(t.run.c.monitor)).all()
     for name, end in newest:
-        connection.execute(t.profile.delete().where(t.profile.c.monitor == name, t.profile.c.end < end - profiles))
+        p = t.profile.c
+        connection.execute(t.profile.delete().where(p.monitor == name, p.end < end - profiles))
+        if name in rolled and hourly is not None:
+            merged = sa.select(sa.func.max(p.end)).where(p.monitor == name, p.kind == "rollup").scalar_subquery()
+            connection.execute(
+                t.profile.delete().where(p.monitor == name, p.kind.in_(("window", "outputs")), p.end < end - hourly, p.end <= merged)
+            )
         gone = (t.run.c.monitor == name, t.run.c.end < end - results)
         old = sa.select(t.run.c.id).where(*gone)
         connection.execute(t.result.delete().where(t.result.c.run_id.in_(old)))

@@ -26,7 +26,11 @@ class Store:
     def __init__(self, url: str, engine: Engine | None = None) -> None:
         self.engine = engine or open_engine(url)
         self.name = redacted(url)
-        ensure_schema(self.engine)
+        try:
+            ensure_schema(self.engine)
+        except BaseException:
+            self.engine.dispose()
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

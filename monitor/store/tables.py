@@ -66,7 +66,8 @@ run = sa.Table(
     _json("model_versions"), _text("fingerprint", default=""), sa.Column("labelled", sa.Float), _time("labels_checked", True),
     _text("quality_state", 20, default=""), _text("driftd_version", 50), _json("sections"),
     sa.Column("attempts", sa.Integer, nullable=False, default=1), _time("retry_at", True),
-    sa.Column("error", sa.Text, nullable=False, default=""), sa.UniqueConstraint("monitor", "start", "revision", name="run_once"),
+    sa.Column("error", sa.Text, nullable=False, default=""), _text("snapshot", default=""),
+    sa.Column("plan", sa.JSON, nullable=False, default=dict), sa.UniqueConstraint("monitor", "start", "revision", name="run_once"),
     sa.Index("run_current", "monitor", "current", "start"),
 )
 

@@ -13,7 +13,7 @@ from checks.core.window import Window
 from monitor.ports import ProfiledWindow, RuleResult
 from monitor.store import incidents, outbox, runs, tables
 from monitor.store.engine import HEAD, open_engine
-from monitor.store.migrate import back_up, head
+from monitor.store.migrate import back_up, head, upgrade
 from monitor.store.store import Store, holds_lease, release_lease, take_lease
 from tests.history import fill
 
@@ -169,3 +169,30 @@ def test_a_corrupt_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be opened"):
         Store(f"sqlite:///{path}")
     assert open_engine(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_store_of_the_first_schema_is_brought_up_with_its_rows(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    url = request.getfixturevalue("postgres") if kind == "postgres" else f"sqlite:///{tmp_path}/old.db"
+    engine = open_engine(url)
+    upgrade(engine, "0001")
+    old = {
+        "monitor": "m", "start": 0, "end": 1, "revision": 1, "current": True, "verdict": "pass", "rows": 5, "as_of": 1, "evaluated_at": 1,
+        "seconds": 0.1, "config_hash": "", "baseline": "[]", "contract_id": "", "contract_version": "", "contract_hash": "",
+        "model_versions": "{}", "fingerprint": "", "quality_state": "", "driftd_version": "0", "sections": "{}", "attempts": 1, "error": "",
+    }
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"INSERT INTO run ({', '.join(f'{chr(34)}{k}{chr(34)}' for k in old)}) VALUES ({', '.join(':' + k for k in old)})"), old)
+        connection.execute(sa.text("INSERT INTO result (run_id, rule, family, verdict, n, state, cleared, reason) VALUES (1, 'r', 'drift', 'pass', 1, '', true, '')"))
+        connection.commit()
+    with pytest.raises(StoreError, match="run driftd migrate"):
+        Store(url)
+    upgrade(engine)
+    engine.dispose()
+    store = Store(url)
+    with store.read() as connection:
+        run = runs.current_run(connection, "m", tables.EPOCH)
+        assert run is not None
+        assert (run.rows, run.snapshot, run.plan) == (5, "", {})
+        assert [r.rule for r in runs.results_of(connection, run.id)] == ["r"]
+    store.close()

@@ -1,0 +1,167 @@
+"""Stored profiles are judged anew without a row being read, and hourly windows merge into days."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from checks.core.errors import PlanChanged
+from checks.core.profile import Binning, Profile
+from checks.core.window import Window
+from monitor.cli.root import app as cli
+from monitor.store import incidents, runs, tables
+from tests.streams import START, Stream, shift
+from tests.world import World
+
+CONTRACT = """apiVersion: v3.1.0
+kind: DataContract
+id: c
+version: {version}
+status: active
+schema:
+  - name: t
+    quality: [{{metric: rowCount, mustBeGreaterThan: {limit}}}]
+    properties:
+      - {{name: id}}
+      - {{name: at}}
+      - {{name: x1}}
+      - {{name: c0}}
+      - {{name: score}}
+      - {{name: version}}
+      - {{name: latency}}
+      - name: x0
+        logicalType: number
+        logicalTypeOptions: {{maximum: {maximum}}}
+"""
+QUARTERS = {"size": "6h", "rollup": "1d", "lateness": "1h"}
+
+
+def contract(folder: Path, version: str = "1.0.0", limit: int = 50, maximum: float = 100.0) -> None:
+    (folder / "c.yaml").write_text(CONTRACT.format(version=version, limit=limit, maximum=maximum))
+
+
+def run_of(world: World, start: Any) -> Any:
+    with world.app.store.read() as connection:
+        return runs.current_run(connection, "m", start)
+
+
+def day(index: int) -> Window:
+    return Window(START + timedelta(days=index), START + timedelta(days=index + 1))
+
+
+def backfill(world: World, *options: str) -> Any:
+    """The command on the world's store, with no data left to read."""
+    return CliRunner().invoke(cli, ["-c", str(world.folder / "config.yaml"), "backfill", "m", "--from", "2024-02-10", "--to", "2024-02-12", *options])
+
+
+def test_a_changed_threshold_is_judged_from_profiles_when_the_rows_are_gone(tmp_path: Path) -> None:
+    contract(tmp_path)
+    quality = {"metrics": ["roc_auc", "accuracy"], "slices": ["c0"], "min_rows": 100, "limits": {"roc_auc": {"fail_below": 0.5}}}
+    world = World(tmp_path, Stream(), contract="c.yaml", quality=quality)
+    world.days(3)
+    before = run_of(world, day(41).start)
+    assert (before.verdict, before.revision) == ("pass", 1)
+    for folder in ("predictions", "labels"):
+        shutil.rmtree(tmp_path / folder, ignore_errors=True)
+    text = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("0.5", "0.99"))
+    contract(tmp_path, "1.1.0", limit=5000)
+    world.app = world.open()
+    pipeline = world.app.watch.pipeline
+    prepared = pipeline.prepare("m")
+    verdict = pipeline.evaluate("m", day(41), notify=False, stored=pipeline.stored(prepared, day(41)))
+    after = run_of(world, day(41).start)
+    assert (verdict, after.verdict, after.revision) == ("fail", "fail", 2)
+    assert (after.rows, after.fingerprint, after.contract_version) == (before.rows, before.fingerprint, "1.1.0")
+    assert after.sections["quality"]["verdict"] == "fail"
+    assert after.sections["quality"]["labelled"] == before.sections["quality"]["labelled"]
+    assert after.sections["drift"]["p_value"] == before.sections["drift"]["p_value"]
+    assert [v["kind"] for v in after.sections["contract"]["violations"]] == ["rowCount"]
+    assert world.inbox.messages == []
+
+
+def test_a_rule_that_counts_other_rows_is_said_to_need_the_rows(tmp_path: Path) -> None:
+    contract(tmp_path)
+    world = World(tmp_path, Stream(), contract="c.yaml")
+    world.days(2)
+    contract(tmp_path, "1.1.0", maximum=1.0)
+    world.app = world.open()
+    pipeline = world.app.watch.pipeline
+    prepared = pipeline.prepare("m")
+    with pytest.raises(PlanChanged, match=r"rule x0\.maximum counts other rows: its rows must be counted again, with driftd backfill m --again"):
+        pipeline.evaluate("m", day(41), notify=False, stored=pipeline.stored(prepared, day(41)))
+    assert run_of(world, day(41).start).revision == 1
+    with pytest.raises(PlanChanged, match="no stored profile under today's binning"):
+        pipeline.stored(prepared, day(45))
+    assert pipeline.evaluate("m", day(41), notify=False) in ("warn", "fail")
+
+
+def test_backfill_says_what_it_could_not_do_and_again_does_it(tmp_path: Path) -> None:
+    contract(tmp_path)
+    world = World(tmp_path, Stream(), contract="c.yaml", start_day=40)
+    world.days(2)
+    world.app.store.close()
+    done = backfill(world, "--from-profiles")
+    assert (done.exit_code, "m: 2 windows: 2 pass" in done.output) == (0, True), done.output
+    contract(tmp_path, "1.1.0", maximum=0.5)
+    done = backfill(world, "--from-profiles")
+    assert done.exit_code == 3
+    assert "2 not known from its profile" in done.output
+    assert "rule x0.maximum counts other rows" in done.output
+    done = backfill(world, "--again")
+    assert (done.exit_code, "2 fail" in done.output) == (0, True), done.output
+    assert backfill(world, "--again", "--from-profiles").exit_code == 2
+
+
+def test_drift_is_decided_once_a_day_on_merged_profiles(tmp_path: Path) -> None:
+    shifted = {43: [shift("x0", 1.0)], 44: [shift("x0", 1.0)]}
+    world = World(tmp_path, Stream(faults=shifted), window=QUARTERS, drift={"seasonality": "none"})
+    world.days(8)
+    assert world.inbox.types() == [("incident.fired", "drift"), ("incident.resolved", "drift")]
+    last = run_of(world, day(43).end - timedelta(hours=6))
+    first = run_of(world, day(43).start)
+    assert (first.sections["drift"]["state"], first.sections["drift"]["p_value"], first.sections["drift"]["verdict"]) == ("deferred", None, "pass")
+    assert "decided with its day, which ends at" in first.sections["drift"]["sentence"]
+    assert last.sections["drift"]["verdict"] == "warn"
+    assert last.sections["drift"]["alert_below"] == pytest.approx(1 / 30 / 2, rel=0.1)
+    assert last.sections["drift"]["drivers"][0]["column"] == "x0"
+    with world.app.store.read() as connection:
+        assert incidents.tokens(connection, "m") == [last.start]
+        (merged,) = [d for d in runs.merged_days(connection, "m", last.binning, day(43).end, 1)]
+        hours = runs.pieces(connection, "m", last.binning, day(43).start, day(43).end)
+        body = runs.binning_body(connection, last.binning)
+    binning = Binning.from_json(body)
+    whole = Profile.from_bytes(merged.pieces[0], binning)
+    parts = [Profile.from_bytes(p.profile, binning) for p in hours]
+    assert (merged.window, len(parts), whole.rows) == (day(43), 4, sum(p.rows for p in parts))
+    for name, column in whole.columns.items():
+        assert column.layout().tolist() == sum(p.columns[name].layout() for p in parts).tolist()
+
+
+def test_a_window_that_changes_has_its_day_decided_anew(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(), window=QUARTERS, drift={"seasonality": "none"})
+    world.days(2)
+    last = day(41).end - timedelta(hours=6)
+    before = run_of(world, last)
+    world.app.watch.pipeline.evaluate("m", Window(day(41).start, day(41).start + timedelta(hours=6)))
+    after = run_of(world, last)
+    assert (before.revision, after.revision, run_of(world, day(41).start).revision) == (1, 2, 2)
+    assert after.sections["drift"]["p_value"] == before.sections["drift"]["p_value"]
+
+
+def test_hourly_profiles_are_forgotten_when_their_day_is_kept(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(), window=QUARTERS, drift={"seasonality": "none"})
+    world.days(5)
+    with world.app.store.write() as connection:
+        runs.prune(connection, timedelta(days=400), timedelta(days=400), timedelta(days=2), ["m"])
+        p = tables.profile.c
+        kept = {kind: sorted(row.start for row in connection.execute(tables.profile.select().where(p.kind == kind))) for kind in ("window", "rollup")}
+    assert kept["window"][0] == day(43).start - timedelta(hours=6)
+    assert day(41).start in kept["rollup"]
+    world.day(45)
+    assert run_of(world, day(45).end - timedelta(hours=6)).sections["drift"]["p_value"] is not None
