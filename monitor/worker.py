@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import threading
@@ -27,6 +28,7 @@ def serve(pipe: Connection) -> None:
     """The body of a scanning process: answers jobs until the parent hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    one_thread()
     from monitor.evaluation.evaluator import Evaluator
 
     evaluator = Evaluator()
@@ -40,6 +42,12 @@ def serve(pipe: Connection) -> None:
             pipe.send_bytes(reply)
         except OSError:  # the parent is gone
             return
+
+
+def one_thread() -> None:
+    """A scan brings its own two threads: a matrix library that starts more only makes them wait. Before numpy is loaded."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 def answer(evaluator: Evaluator, job: Job) -> tuple[str, Any]:
@@ -68,6 +76,7 @@ class InlineWorkers:
     """Runs jobs in this process: for single commands and for tests."""
 
     def __init__(self) -> None:
+        one_thread()
         from monitor.evaluation.evaluator import Evaluator
 
         self._evaluator = Evaluator()

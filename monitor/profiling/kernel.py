@@ -181,7 +181,8 @@ class NumberAccumulator:
     def profile(self) -> ColumnProfile:
         """What was added."""
         nans, infinities, minimum, maximum, square, nulls = self._scalars.tolist()
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = float(self._sums.sum())
         return ColumnProfile(
-            self._counts.copy(), self._sums.copy(), int(nulls), int(nans), int(infinities), minimum, maximum,
-            float(self._sums.sum()), square,
+            self._counts.copy(), self._sums.copy(), int(nulls), int(nans), int(infinities), minimum, maximum, total, square
         )

@@ -216,7 +216,7 @@ def test_a_delta_table_is_read_at_one_snapshot_without_its_deleted_rows(tmp_path
     assert source.fingerprint("at", WINDOW) != before
     assert profiled(source)[2] == 960
     assert source.snapshot() == "delta version 1"
-    with pytest.raises(SourceError, match="this is a Delta table.*use kind: delta"):
+    with pytest.raises(SourceError, match=r"this is a Delta table.*use kind: delta"):
         open_source(SOURCES["parquet"].config.model_validate({"path": str(tmp_path / "rows_delta")})).types()
     write_deltalake(str(tmp_path / "rows_delta"), table().slice(0, 3), mode="append")
     assert source.extent("at").rows == 1003
@@ -238,7 +238,7 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     import pyarrow.fs as pafs
 
     for name, value in (("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_EC2_METADATA_DISABLED", "true")):
@@ -246,7 +246,7 @@ def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
     files = pafs.S3FileSystem(endpoint_override=s3.removeprefix("http://"), scheme="http", allow_bucket_creation=True, region="us-east-1")
     name = "logs-" + tmp_path.name.replace("_", "-")[-40:].strip("-").lower()
     files.create_dir(name)
-    yield name, files
+    return name, files
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.csv.gz", "rows.jsonl", "rows.feather"])
