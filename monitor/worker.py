@@ -46,6 +46,7 @@ def serve(pipe: Connection) -> None:
 
 def one_thread() -> None:
     """A scan brings its own two threads: a matrix library that starts more only makes them wait. Before numpy is loaded."""
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
@@ -146,6 +147,7 @@ class WorkerPool:
                 if worker.process.is_alive():
                     self._busy.append(worker)
                     return worker
+            one_thread()  # inherited: the allocator reads its variable before the first line of Python runs
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
             process = context.Process(target=serve, args=(theirs,), daemon=True, name="driftd-scan")

@@ -55,10 +55,10 @@ def _share(part: int, whole: int) -> float:
 
 
 def _column(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnProfile], rows: int) -> StructuralBreak | None:
-    total = sum(int(p.layout().sum()) for p in past) if column.kind != "text" else 0
+    total = sum(p.rows for p in past) if column.kind != "text" else 0
     usual_missing = _share(sum(p.missing for p in past), total) if total else 0.0
     missing = _share(now.missing, rows)
-    most = max(_share(p.missing, int(p.layout().sum())) for p in past) if total else 0.0
+    most = max(_share(p.missing, p.rows) for p in past) if total else 0.0
     if missing > 0.5 and missing > 2 * most:
         return StructuralBreak(
             column.name, "mostly_missing", f"{column.name} is missing in {missing:.0%} of rows (usual {usual_missing:.1%})", rows
@@ -74,8 +74,8 @@ def _column(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnProf
         return None
     if column.kind == "numeric":
         return _numeric(column, now, past, rows)
-    varied = column.kind == "category" and all((p.counts > 0).sum() > 1 for p in past)
-    if varied and (now.counts > 0).sum() == 1 and not now.other:
+    alone = column.kind == "category" and (now.counts > 0).sum() == 1 and not now.other
+    if alone and all((p.counts > 0).sum() > 1 for p in past):
         only = column.categories[int(now.counts.argmax())]
         shown = "one value" if column.private or only.startswith("#") else repr(only)
         return StructuralBreak(column.name, "constant", f"{column.name} is {shown} in every row; it always varied", rows)
@@ -83,7 +83,7 @@ def _column(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnProf
 
 
 def _numeric(column: ColumnBinning, now: ColumnProfile, past: Sequence[ColumnProfile], rows: int) -> StructuralBreak | None:
-    if all(p.filled > 1 and p.minimum < p.maximum for p in past) and now.minimum == now.maximum:
+    if now.minimum == now.maximum and all(p.filled > 1 and p.minimum < p.maximum for p in past):
         return StructuralBreak(
             column.name, "constant", f"{column.name} is {now.minimum:g} in every row; it always varied", rows
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ class ColumnProfile:
 
     ``counts`` has one entry per bin or category. For numbers ``sums`` holds the sum in each bin, ``square`` the sum of
     squares about the binning's ``center``; for text ``total`` is the summed length. ``other`` counts categories unseen
-    in the reference, infinities of numbers, and empty texts.
+    in the reference, infinities of numbers, and empty texts. A `settled` profile is not changed any more.
     """
 
     counts: Counts
@@ -32,6 +32,8 @@ class ColumnProfile:
     maximum: float = -math.inf
     total: float = 0.0
     square: float = 0.0
+    _filled: int | None = field(default=None, compare=False, repr=False)
+    _layout: Counts | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def empty(cls, binning: ColumnBinning) -> ColumnProfile:
@@ -45,6 +47,11 @@ class ColumnProfile:
             self.total + other.total, self.square + other.square,
         )
 
+    def settled(self) -> ColumnProfile:
+        """Itself, with the sums that a baseline of many windows is asked for again and again computed once."""
+        self._filled, self._layout = self.filled, self.layout()
+        return self
+
     @property
     def missing(self) -> int:
         """Nulls and NaNs."""
@@ -53,19 +60,28 @@ class ColumnProfile:
     @property
     def filled(self) -> int:
         """Rows that fell into a bin or category."""
-        return int(self.counts.sum())
+        return int(self.counts.sum()) if self._filled is None else self._filled
+
+    @property
+    def rows(self) -> int:
+        """All rows that were counted; of a text column only those without a value are."""
+        return self.filled + self.other + self.nulls + self.nans
 
     def layout(self) -> Counts:
         """``[bins.., other, missing]``, the layout that the chart and the statistics read."""
+        if self._layout is not None:
+            return self._layout
         return np.concatenate([self.counts, [self.other, self.missing]]).astype(np.int64)
 
     def mean(self) -> float | None:
         """The mean of the finite values, or None without any."""
-        return self.total / self.filled if self.filled else None
+        filled = self.filled
+        return self.total / filled if filled else None
 
     def deviation(self, center: float) -> float | None:
         """The standard deviation of the finite values, or None without any."""
-        if not self.filled:
+        filled = self.filled
+        if not filled:
             return None
-        shift = self.total / self.filled - center
-        return math.sqrt(max(self.square / self.filled - shift * shift, 0.0))
+        shift = self.total / filled - center
+        return math.sqrt(max(self.square / filled - shift * shift, 0.0))

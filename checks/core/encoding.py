@@ -51,7 +51,7 @@ def encode(profile: Profile) -> bytes:
     return bytes([FORMAT_VERSION]) + zlib.compress(body, 6)
 
 
-def decode(data: bytes, binning: Binning) -> dict[str, Any]:
+def decode(data: bytes, binning: Binning, *, light: bool = False) -> dict[str, Any]:
     """The fields of the profile that `encode` wrote under ``binning``; `ProfileFormatError`, `BinningMismatch`."""
     if not data or data[0] not in (1, FORMAT_VERSION):
         raise ProfileFormatError(f"stored profile format {data[:1]!r} is not {FORMAT_VERSION}")
@@ -67,13 +67,15 @@ def decode(data: bytes, binning: Binning) -> dict[str, Any]:
     columns = {}
     for spec, values in zip(binning.columns, head["columns"], strict=True):
         counts, sums = reader.column(spec.bins, spec.bins if spec.kind == "numeric" else 0)
-        columns[spec.name] = ColumnProfile(counts, sums, *values[:3], *(float.fromhex(v) for v in values[3:]))
+        columns[spec.name] = ColumnProfile(counts, sums, *values[:3], *(float.fromhex(v) for v in values[3:])).settled()
+    kept = {key: head[key] for key in ("rows", "rules", "versions", "first", "last")}
+    if light:
+        return {**kept, "columns": columns}
     outputs = {}
     for name, length in head.get("outputs", ()):
         cells = np.cumsum(reader.whole(length))
         outputs[name] = OutputCounts(cells, reader.whole(length))
     cross = _cross(reader, *head["cross"]) if "cross" in head else None
-    kept = {key: head[key] for key in ("rows", "rules", "versions", "first", "last")}
     return {**kept, "columns": columns, "cross": cross, "outputs": outputs}
 
 

@@ -55,9 +55,9 @@ class Profile:
         return encode(self)
 
     @classmethod
-    def from_bytes(cls, data: bytes, binning: Binning) -> Profile:
-        """The profile that `to_bytes` wrote under ``binning``."""
-        return cls(binning, **decode(data, binning))
+    def from_bytes(cls, data: bytes, binning: Binning, *, light: bool = False) -> Profile:
+        """The profile that `to_bytes` wrote under ``binning``; a ``light`` one leaves out cross products and outputs."""
+        return cls(binning, **decode(data, binning, light=light))
 
 
 def merge(binning: Binning, profiles: Iterable[Profile]) -> Profile:

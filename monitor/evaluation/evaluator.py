@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatchmethod
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from checks.calibration.chart import score
 from checks.calibration.structural import find_breaks
@@ -48,7 +49,9 @@ from monitor.profiling.binning import build_binning
 from monitor.profiling.plan import Plan, changes, service_rules
 from monitor.sources import SOURCES, identity, open_source, sniff
 
-CACHED_PROFILES = 4000
+KEPT_SOURCES, KEPT_BINNINGS, KEPT_PROFILES = 200, 100, 1500
+K = TypeVar("K")
+V = TypeVar("V")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -92,13 +95,31 @@ def outputs_to_bytes(binning: Binning, outputs: dict[str, OutputCounts]) -> byte
     return Profile(binning, 0, Profile.empty(binning).columns, outputs=outputs).to_bytes()
 
 
+class Kept(Generic[K, V]):
+    """What was made before, at most ``most`` things; the least recently used is forgotten."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._things: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        """What is kept under ``key``, or made now."""
+        if key in self._things:
+            self._things.move_to_end(key)
+            return self._things[key]
+        thing = self._things[key] = make()
+        if len(self._things) > self._most:
+            self._things.popitem(last=False)
+        return thing
+
+
 class Evaluator:
     """Answers jobs."""
 
     def __init__(self) -> None:
-        self._sources: dict[str, tuple[Any, Source]] = {}
-        self._profiles: OrderedDict[tuple[str, str, Window, int], Profile] = OrderedDict()
-        self._binnings: dict[str, Binning] = {}
+        self._sources: Kept[str, Source] = Kept(KEPT_SOURCES)
+        self._profiles: Kept[tuple[str, str, Window, int], Profile] = Kept(KEPT_PROFILES)
+        self._binnings: Kept[str, Binning] = Kept(KEPT_BINNINGS)
         self._contracts: dict[tuple[str, float], Contract] = {}
 
     @singledispatchmethod
@@ -106,10 +127,7 @@ class Evaluator:
         raise TypeError(f"no answer for {type(job).__name__}")
 
     def _source(self, config: Any) -> Source:
-        key = identity(config)
-        if key not in self._sources:
-            self._sources[key] = (config, open_source(config))
-        return self._sources[key][1]
+        return self._sources.get(identity(config), lambda: open_source(config))
 
     def _reference_source(self, monitor: MonitorConfig, path: str) -> Source:
         base = monitor.contract.parent if monitor.contract else None
@@ -117,9 +135,7 @@ class Evaluator:
         return self._source(plugin.config.model_validate({"path": path}, context={"base": base} if base else None))
 
     def _binning(self, text: str) -> Binning:
-        if text not in self._binnings:
-            self._binnings[text] = Binning.from_json(text)
-        return self._binnings[text]
+        return self._binnings.get(hashlib.sha256(text.encode()).hexdigest(), lambda: Binning.from_json(text))
 
     def _contract(self, monitor: MonitorConfig, binning: Binning | None, reference: Profile | None, types: dict[str, str]) -> Contract | None:
         if monitor.contract is not None:
@@ -134,15 +150,7 @@ class Evaluator:
 
     def _decode(self, monitor: str, binning: Binning, window: BaselineWindow) -> Profile:
         key = (monitor, binning.hash, window.window, window.revision)
-        found = self._profiles.get(key)
-        if found is None:
-            found = Profile.from_bytes(window.profile, binning)
-            self._profiles[key] = found
-            while len(self._profiles) > CACHED_PROFILES:
-                self._profiles.popitem(last=False)
-        else:
-            self._profiles.move_to_end(key)
-        return found
+        return self._profiles.get(key, lambda: Profile.from_bytes(window.profile, binning, light=True))
 
     @answer.register
     def _(self, job: ResolveJob) -> Settings:

@@ -20,6 +20,7 @@ from monitor.profiling import kernel
 from monitor.profiling.lanes import Lane, buffers, encoded
 from monitor.profiling.lower import lower, matching, patterns, replace_matches
 from monitor.profiling.plan import Plan, unreadable_columns
+from monitor.profiling.shortcuts import FEW, Ranges, flags
 
 THREADS = 2
 SMALL = 20_000
@@ -94,10 +95,15 @@ class Executor:
         found: dict[str, int] = {}
         plain: dict[str, Expression] = {}
         coded: dict[str, dict[str, Expression]] = {}
+        ranges = Ranges(dict(zip(batch.schema.names, batch.columns, strict=True)))
         for rule, expression in self._plan.rules.items():
             if rule in self.failed:
                 continue
             names = self._rule_columns[rule]
+            known = ranges.count(expression) if set(names) <= set(batch.schema.names) else None
+            if known is not None:
+                found[rule] = known
+                continue
             if len(names) == 1 and names[0] in batch.schema.names and pa.types.is_dictionary(batch.column(names[0]).type):
                 coded.setdefault(names[0], {})[rule] = expression
             else:
@@ -107,7 +113,16 @@ class Executor:
             counts = np.zeros(len(column.dictionary) + 1, np.int64)
             kernel.tally(*buffers(column.indices, np.int32), counts)
             values = pa.concat_arrays([column.dictionary, pa.nulls(1, column.dictionary.type)])
-            found |= self._count_all(pa.table({name: values}), expressions, counts)
+            hard = {}
+            texts = values.to_pylist() if len(values) <= FEW and pa.types.is_string(values.type) else None
+            for rule, expression in expressions.items():
+                true = flags(expression, name, texts) if texts is not None else None
+                if true is None:
+                    hard[rule] = expression
+                else:
+                    found[rule] = int(counts[np.array(true, bool)].sum())
+            if hard:
+                found |= self._count_all(pa.table({name: values}), hard, counts)
         if plain:
             wanted = [n for n in dict.fromkeys(n for rule in plain for n in self._rule_columns[rule]) if n in batch.schema.names]
             if not wanted and batch.num_columns:

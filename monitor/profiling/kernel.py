@@ -21,7 +21,15 @@ CROWDED = 8
 NANS, INFINITIES, MINIMUM, MAXIMUM, SQUARE, ABSENT = range(6)
 
 
-@njit(nogil=True, cache=False)  # type: ignore[untyped-decorator]
+def compiled(function: Any) -> Any:
+    """Compiled without the interpreter's lock, and kept on disk for the next process where there is a place to write to."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba finds no directory for its cache: a read-only image without a home
+        return njit(nogil=True)(function)
+
+
+@compiled
 def _cells(edges: Any, low: float, inverse: float, grid: int) -> Any:
     """The grid cell of each edge, by the same arithmetic as in the pass over the values."""
     found = np.empty(len(edges), np.int64)
@@ -31,7 +39,7 @@ def _cells(edges: Any, low: float, inverse: float, grid: int) -> Any:
     return found
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _accumulate(
     values: Any, valid: Any, offset: int, edges: Any, table: Any, low: float, inverse: float, crowded: bool, center: float,
     counts: Any, sums: Any, scalars: Any, scale: float, standard: Any,
@@ -89,7 +97,7 @@ def _accumulate(
     return nulls + absent
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def present(values: Any, valid: Any, offset: int, found: Any) -> None:
     """1 in ``found`` where a value is a finite number, else 0."""
     for i in range(len(values)):
@@ -98,7 +106,7 @@ def present(values: Any, valid: Any, offset: int, found: Any) -> None:
         found[i] = 1.0 if inside and np.abs(values[i]) <= 1.7976931348623157e308 else 0.0
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def translate(indices: Any, valid: Any, offset: int, table: Any, null: int, codes: Any) -> None:
     """``codes[i] = table[indices[i]]``, ``null`` where invalid."""
     checked = len(valid) > 0
@@ -110,7 +118,7 @@ def translate(indices: Any, valid: Any, offset: int, table: Any, null: int, code
             codes[i] = table[indices[i]]
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def tally(indices: Any, valid: Any, offset: int, counts: Any) -> None:
     """Counts of dictionary indices; the last count is of the nulls."""
     checked, null = len(valid) > 0, len(counts) - 1
@@ -122,7 +130,7 @@ def tally(indices: Any, valid: Any, offset: int, counts: Any) -> None:
             counts[indices[i]] += 1
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def score_bins(values: Any, valid: Any, offset: int, width: int, cells: Any) -> None:
     """Adds ``width`` times the score bin of each value to ``cells``."""
     checked = len(valid) > 0
@@ -138,7 +146,7 @@ def score_bins(values: Any, valid: Any, offset: int, width: int, cells: Any) -> 
             cells[i] += width * BAD_SCORE
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def tally_slices(slices: Any, cells: Any, width: int, counts: Any) -> None:
     """Adds one at ``slices[i] * width + cells[i]``."""
     for i in range(len(cells)):
