@@ -5,7 +5,7 @@ COPY checks checks
 COPY contracts contracts
 COPY monitor monitor
 RUN python -m venv /opt/driftd \
- && /opt/driftd/bin/pip install --no-cache-dir -c constraints.txt '.[evidently,sql]'
+ && /opt/driftd/bin/pip install --no-cache-dir -c constraints.txt '.[evidently,sql,delta]'
 
 FROM python:3.12-slim
 RUN useradd --system --create-home --uid 10001 driftd && mkdir /data && chown driftd /data

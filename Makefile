@@ -47,7 +47,7 @@ lint: $(VENV)/.install
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.install
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 format: $(VENV)/.install
 	$(BIN)/ruff check --fix-only .
