@@ -199,7 +199,7 @@ class Pipeline:
         """The outcome with the drift section decided, and whether the window spends a token."""
         monitor = prepared.monitor
         if outcome.sections["drift"]["verdict"] == "deferred":
-            return self._deferred(outcome), False
+            return self._deferred(monitor, outcome), False
         grid = rollup_grid(monitor, prepared.settings)
         if grid is not None:  # the budget counts days; the token is that of the window which decides
             window = Window(window.start, window.start + grid.at(window.start).length)
@@ -228,12 +228,15 @@ class Pipeline:
         return replace(outcome, sections=sections, results=(*outcome.results, result)), decision.spend and known
 
     @staticmethod
-    def _deferred(outcome: Outcome) -> Outcome:
+    def _deferred(monitor: MonitorConfig, outcome: Outcome) -> Outcome:
         """A window whose drift is decided later, with its day."""
         drift = outcome.sections["drift"]
         limits = [Verdict(r.verdict) for r in outcome.results if r.family == "drift" and r.state == "limit"]
-        section = {**drift, "verdict": str(roll_up(v for v in limits if v.breach)), "state": DEFERRED}
-        section.pop("learning", None)
+        section = {
+            "verdict": str(roll_up(v for v in limits if v.breach)), "state": DEFERRED, "p_value": None, "alert_below": None,
+            "budget": format_budget(monitor.drift.budget), "tokens": None, "seasonality": drift["seasonality"], "drivers": [],
+            "sentence": drift["sentence"], "statistics": drift["statistics"],
+        }
         result = RuleResult(DRIFT_RULE, "drift", "pass", n=outcome.rows, state=DEFERRED, reason=drift["sentence"])
         sections = {key: section if key == "drift" else outcome.sections.get(key) for key in SECTIONS}
         return replace(outcome, sections=sections, results=(*outcome.results, result))

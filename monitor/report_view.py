@@ -31,7 +31,7 @@ def build_view(connection: Connection, config: Config, prepared: Prepared, windo
         "window": [iso(window.start), iso(window.end)], "timezone": prepared.monitor.window.timezone, "as_of": iso(run.as_of),
         "evaluated_at": iso(run.evaluated_at), "verdict": run.verdict, "rows": run.rows, "revision": run.revision,
         "error": run.error, "sections": run.sections, "versions": run.model_versions, "binning": run.binning,
-        "config_hash": run.config_hash, "baseline": len(run.baseline), "driftd": run.driftd_version,
+        "config_hash": run.config_hash, "baseline": len(run.baseline), "driftd": run.driftd_version, "snapshot": run.snapshot,
         "history": [[iso(r.start), r.verdict, r.rows] for r in history],
         "metrics": _metric_history(connection, name, since, window.start),
         "incidents": [

@@ -165,3 +165,32 @@ def test_hourly_profiles_are_forgotten_when_their_day_is_kept(tmp_path: Path) ->
     assert day(41).start in kept["rollup"]
     world.day(45)
     assert run_of(world, day(45).end - timedelta(hours=6)).sections["drift"]["p_value"] is not None
+
+
+def test_reports_say_when_drift_is_decided_and_on_which_day(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(faults={41: [shift("x0", 1.0)]}), window=QUARTERS, drift={"seasonality": "none"})
+    world.days(2)
+    quarter = timedelta(hours=6)
+    early = world.app.report("m", Window(day(41).start, day(41).start + quarter)).read_text()
+    assert "decided with its day, which ends at 2024-02-12T00:00Z" in early
+    late = world.app.report("m", Window(day(41).end - quarter, day(41).end)).read_text()
+    assert "2024-02-11T00:00Z to 2024-02-12T00:00Z: more unusual than" in late
+
+
+def test_the_snapshot_of_a_delta_table_is_kept_with_the_run_and_shown(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+    from deltalake import write_deltalake
+
+    class DeltaWorld(World):
+        def write(self, until: int, *, labels: bool = True) -> None:
+            days = range(self.written, until)
+            super().write(until, labels=labels)
+            for index in days:
+                write_deltalake(str(self.folder / "table"), pq.read_table(self.folder / "predictions" / f"{index:04d}.parquet"), mode="append")
+
+    world = DeltaWorld(tmp_path, Stream(), source=str(tmp_path / "table"))
+    assert world.app.watch.config.monitors["m"].source.kind == "delta"
+    world.days(2)
+    run = run_of(world, day(41).start)
+    assert (run.rows, run.snapshot) == (400, "delta version 41")
+    assert "delta version 41" in world.app.report("m", day(41)).read_text()
