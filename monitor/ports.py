@@ -89,6 +89,10 @@ class Engine(Protocol):
         """
         ...
 
+    def fingerprints(self, timestamp: str | None, windows: Sequence[Window]) -> dict[Window, str]:
+        """The fingerprints of several windows from one query."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from checks.core.window import Window
 from monitor.evaluation.quality import read_table
-from monitor.ports import Observation, ObserveJob, Source
+from monitor.ports import Engine, Observation, ObserveJob, Source
 from monitor.profiling.quality import flat
 
 
@@ -17,7 +17,10 @@ def observe(job: ObserveJob, source: Source, labels: Source | None) -> Observati
     """What the next tick has to do for one monitor."""
     name = job.monitor.columns.timestamp
     extent = source.extent(name)
-    prints = {w.start: source.fingerprint(name, w) for w in job.windows}
+    if isinstance(source, Engine):
+        prints = {w.start: text for w, text in source.fingerprints(name, job.windows).items()}
+    else:
+        prints = {w.start: source.fingerprint(name, w) for w in job.windows}
     shares: dict[datetime, float] = {}
     seen = job.labels_seen
     if labels is not None and job.labels:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+TOGETHER = 200
+"""Windows whose fingerprints one query asks for."""
 
 
 def logical_types(frame: nw.LazyFrame[Any]) -> dict[str, str]:
@@ -85,10 +87,14 @@ class EventTime:
 
     def within(self, frame: nw.LazyFrame[Any], window: Window) -> nw.LazyFrame[Any]:
         """The rows of ``window``; the engine sees a plain comparison with the column, which an index can answer."""
+        return frame.filter(self.inside(window))
+
+    def inside(self, window: Window) -> nw.Expr:
+        """Whether a row lies in ``window``."""
         import narwhals as nw
 
         time = nw.col(self.name)
-        return frame.filter((time >= nw.lit(self.literal(window.start))) & (time < nw.lit(self.literal(window.end))))
+        return (time >= nw.lit(self.literal(window.start))) & (time < nw.lit(self.literal(window.end)))
 
     def moment(self, value: Any) -> datetime | None:
         """A value of the column as a moment."""
@@ -170,14 +176,33 @@ class EngineSource(ABC):
 
     def fingerprint(self, timestamp: str | None, window: Window) -> str:
         """Rows of the window and, where there is an ingestion time, the newest."""
+        return self.fingerprints(timestamp, (window,))[window]
+
+    def fingerprints(self, timestamp: str | None, windows: Sequence[Window]) -> dict[Window, str]:
+        """The fingerprint of each window, from one look at all of them together."""
+        found: dict[Window, str] = {}
+        for start in range(0, len(windows), TOGETHER):
+            found |= self._fingerprints(timestamp, windows[start : start + TOGETHER])
+        return found
+
+    def _fingerprints(self, timestamp: str | None, windows: Sequence[Window]) -> dict[Window, str]:
         import narwhals as nw
 
         ingested = self._ingested
+        span = Window(min(w.start for w in windows), max(w.end for w in windows))
         with self.session() as frame:
-            rows = self._rows(frame, [ingested] if ingested else [], timestamp, window)
-            wanted = [nw.len().alias("rows"), *([nw.col(ingested).max().alias("newest")] if ingested else [])]
-            found = collected(rows.select(*wanted))
-        return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+            rows = self._rows(frame, [ingested] if ingested else [], timestamp, span)
+            wanted = []
+            for index, window in enumerate(windows):
+                inside = self._time(frame, timestamp).inside(window) if timestamp else nw.lit(True)
+                wanted.append(nw.when(inside).then(1).otherwise(0).sum().alias(f"rows{index}"))
+                if ingested:
+                    wanted.append(nw.when(inside).then(nw.col(ingested)).max().alias(f"newest{index}"))
+            (row,) = collected(rows.select(*wanted))
+        return {
+            window: hashlib.sha256(repr((int(row[f"rows{i}"] or 0), row.get(f"newest{i}"))).encode()).hexdigest()[:16]
+            for i, window in enumerate(windows)
+        }
 
     def snapshot(self) -> str:
         return ""

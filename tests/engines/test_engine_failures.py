@@ -14,6 +14,7 @@ import pytest
 
 from checks.core.errors import SchemaError, SourceError
 from checks.core.profile import Binning, ColumnBinning
+from checks.core.window import Window
 from monitor.evaluation.scan import scan
 from monitor.ports import Source
 from monitor.profiling.plan import Plan
@@ -133,6 +134,9 @@ def test_rows_that_came_or_changed_later_are_noticed(tmp_path: Path, postgres: s
         connection.execute("DELETE FROM rows WHERE x = 5")
         assert plainly.fingerprint("at", WINDOW) != before[1]
         assert watched.extent("at").written is not None
+        windows = [Window(WINDOW.start + timedelta(minutes=k), WINDOW.start + timedelta(minutes=k + 1)) for k in range(300)]
+        together = watched.fingerprints("at", windows)
+        assert together[windows[3]] == watched.fingerprint("at", windows[3]) != watched.fingerprint("at", windows[250])
 
 
 # -- Spark
