@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REMOTE = re.compile(r"^[a-z][a-z0-9+.-]*://")
 _GLOB = re.compile(r"[*?\[]")
-BATCH_ROWS = 1 << 17
+BATCH_ROWS = 1 << 16
 CONNECT_SECONDS, REQUEST_SECONDS, ATTEMPTS = 5.0, 30.0, 3
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _Range = tuple[int, int, bool]
 
-BUFFER = 1 << 20
+BUFFER, REMOTE_BUFFER = 1 << 18, 4 << 20
 """Bytes of a column chunk that are held undecoded: whole row groups would not fit however large they are."""
 
 
@@ -51,7 +51,8 @@ class ParquetFormat:
 
         flat = [n for n in columns if n in dictionaries and _text(part.schema.field(n).type)]
         with filesystem.open_input_file(part.path) as stream:
-            file = pq.ParquetFile(stream, read_dictionary=flat or None, pre_buffer=False, buffer_size=BUFFER)
+            size = BUFFER if filesystem.type_name == "local" else REMOTE_BUFFER
+            file = pq.ParquetFile(stream, read_dictionary=flat or None, pre_buffer=False, buffer_size=size)
             ranges = group_ranges(file.metadata, timestamp) if window else None
             for inside, groups in _chosen(ranges, file.metadata.num_row_groups, window):
                 for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=True):

@@ -22,8 +22,8 @@ from tests.benchmarks import data, fleet
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 KEPT = DOCS.with_suffix(".json")
-ENVIRONMENT = {"DO_NOT_TRACK": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""What driftd sets in its scanning processes; the peer is measured without the last two."""
+ENVIRONMENT = {"DO_NOT_TRACK": "1", "MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""What driftd sets in its scanning processes; the peer is measured without."""
 
 Figure = dict[str, str]
 
