@@ -125,6 +125,7 @@ class Pipeline:
                     runs.save_settings(connection, monitor.name, key, prepared.settings, self.config.hashes.get(monitor.name, ""), now)
                 runs.save_binning(connection, monitor.name, prepared.binning_hash, prepared.binning, prepared.reference, now)
                 runs.save_profiles(connection, monitor.name, prepared.binning_hash, "reference", 0, prepared.profiled)
+            prepared = replace(prepared, profiled=())  # the store has them: a thousand monitors' would fill the memory
             for note in prepared.settings.notes:
                 LOG.info("setting found out", monitor=monitor.name, setting=note)
         return prepared
