@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -72,6 +73,16 @@ def _parse(times: pa.Array, where: str) -> pa.Array:
         row = int(bad.argmax())
         raise SchemaError(f"{where}: {int(bad.sum())} of {len(times)} event times cannot be read, first {times[row].as_py()!r:.60}")
     return pa.array(parsed).cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
+
+
+def together(batches: Sequence[Any]) -> Any:
+    """Batches as one table: whole numbers beside real ones become real. `SchemaError` where types do not go together."""
+    if not batches:
+        return None
+    try:
+        return pa.concat_tables([pa.Table.from_batches([batch]) for batch in batches], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise SchemaError(f"files disagree on the type of a column: {str(error).splitlines()[0]}") from None
 
 
 def epoch_scale(largest: int) -> int:

@@ -35,7 +35,7 @@ from monitor.ports import (
     Workers,
 )
 from monitor.prepare import Prepared, build, build_reference, settings_key
-from monitor.rollup import last_of_day, plan_rollup, rollup_grid
+from monitor.rollup import defer, last_of_day, plan_rollup, rollup_grid
 from monitor.schedule import as_of, due_windows, labels_due, retry_wait
 from monitor.store import incidents, runs
 from monitor.store.store import Store, holds_lease
@@ -138,7 +138,7 @@ class Pipeline:
     def _baseline(self, prepared: Prepared, window: Window) -> tuple[tuple[BaselineWindow, ...], Rollup | None]:
         count, before = prepared.baseline_windows, window.start
         if self.store is None:
-            return prepared.baseline_before(before), None
+            return prepared.baseline_before(before), defer(prepared, window)
         with self.store.read() as connection:
             spans = incidents.open_spans(connection, prepared.monitor.name)
             left_out = [

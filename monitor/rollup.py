@@ -29,6 +29,12 @@ def last_of_day(prepared: Prepared, window: Window) -> Window | None:
     return None if grid is None else prepared.grid.at(grid.at(window.start).end - timedelta(microseconds=1))
 
 
+def defer(prepared: Prepared, window: Window) -> Rollup | None:
+    """What a run of ``window`` is given that cannot decide its day; None without a rollup."""
+    grid = rollup_grid(prepared.monitor, prepared.settings)
+    return None if grid is None else Rollup(False, Day(grid.at(window.start), ()))
+
+
 def plan_rollup(
     connection: Connection, prepared: Prepared, window: Window, left_out: list[tuple[datetime, datetime]],
 ) -> Rollup | None:
@@ -38,7 +44,7 @@ def plan_rollup(
         return None
     day = grid.at(window.start)
     if window != last_of_day(prepared, window):
-        return Rollup(False, Day(day, ()))
+        return defer(prepared, window)
     name, binning = prepared.monitor.name, prepared.binning_hash
     there = runs.pieces(connection, name, binning, day.start, window.start)
     expected = sum(1 for _ in prepared.grid.between(day.start, window.start))

@@ -112,7 +112,7 @@ def backfill(
                 stored = pipeline.stored(prepared, window) if from_profiles else None
                 verdict = pipeline.evaluate(monitor, window, notify=notify, stored=stored)
             except PlanChanged as error:
-                verdict = "not known from its profile"
+                verdict = "need their rows"
                 refused.append(str(error))
             verdicts[verdict] = verdicts.get(verdict, 0) + 1
             progress.update(task, advance=1, description=f"{monitor} {iso(window.start)[:10]}")

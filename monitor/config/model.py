@@ -75,6 +75,12 @@ class WindowConfig(Section):
             raise ValueError("rollup must be whole hours that divide a day, or whole days, such as 1d")
         return value
 
+    @model_validator(mode="after")
+    def _longer(self) -> WindowConfig:
+        if self.rollup is not None and self.size != "auto" and self.rollup <= self.size:
+            raise ValueError("rollup must be longer than size")
+        return self
+
     @field_validator("timezone")
     @classmethod
     def _zone(cls, value: str) -> str:

@@ -170,6 +170,8 @@ class Evaluator:
             source, types = self._source(monitor.source), {n: settings.types[n] for n in names}
             window, timestamp = Window(settings.reference_from, settings.reference_to), monitor.columns.timestamp
             where = f"reference {window}"
+        if window is not None:
+            source.types_in(timestamp, window)  # names the files that disagree, before rows of both are put together
         table = sample_rows(source, list(types), timestamp, window)
         if table is None:
             raise SourceError(f"monitor {monitor.name}: {where}: no rows to learn from")

@@ -13,6 +13,7 @@ from checks.core.window import Window
 from checks.evaluate import evaluate
 from checks.performance import DEFAULT_METRICS, METRICS
 from checks.performance.counts import QualityCounts, from_bytes, to_bytes
+from monitor.arrow_types import together
 from monitor.config.model import MonitorConfig
 from monitor.evaluation.sections import number
 from monitor.ports import QualityAnswer, RuleResult, Settings, Source
@@ -32,7 +33,7 @@ def metrics_of(monitor: MonitorConfig) -> list[str]:
 def read_table(source: Source, columns: list[str], timestamp: str | None, window: Window | None) -> pa.Table | None:
     """The rows of a window as one table; None without rows."""
     batches = list(source.read(columns, timestamp, window))
-    return pa.Table.from_batches(batches) if batches else None
+    return together(batches)
 
 
 def label_window(monitor: MonitorConfig, settings: Settings, window: Window, now: datetime) -> Window | None:

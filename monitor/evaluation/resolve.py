@@ -32,6 +32,8 @@ def resolve(monitor: MonitorConfig, source: Source, now: datetime) -> Settings:
     extent = source.extent(monitor.columns.timestamp)
     size = _size(monitor, source, extent, notes)
     grid = WindowGrid(size, monitor.window.timezone)
+    if monitor.window.rollup is not None and monitor.window.rollup <= size:
+        notes.append(f"window.rollup: no effect, as the windows are {format_duration(size)} already")
     start = _start(monitor, grid, extent, now, notes)
     since, until = _reference(monitor, grid, start)
     label = _labels(monitor)

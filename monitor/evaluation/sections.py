@@ -125,7 +125,7 @@ def sentence(score: DriftScore, weekday: str) -> str:
     if score.p_value is None:
         return f"{score.windows} baseline windows: too few to say what is normal"
     share = min(score.p_value, 1.0)
-    shown = f"{100 * share:.2g}%" if share >= 1e-6 else "under 0.0001%"
+    shown = "100%" if share >= 0.995 else f"{100 * share:.2g}%" if share >= 1e-6 else "under 0.0001%"
     normal = f"normal {weekday}s" if score.seasonality == "weekday" else "normal windows"
     text = f"as unusual as {shown} of {normal}" if share >= 0.05 else f"more unusual than all but {shown} of {normal}"
     if score.drivers and share < 0.05:

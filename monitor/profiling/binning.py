@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from checks.core.profile import Binning, ColumnBinning
+from monitor.arrow_types import together
 from monitor.config.model import MonitorConfig
 from monitor.profiling.arrow import category_texts
 from monitor.profiling.plan import private_category
@@ -48,7 +49,7 @@ def sample(batches: Iterable[pa.RecordBatch], most: int = SAMPLE_ROWS) -> pa.Tab
         while rows > 2 * most:
             kept = [b.filter(pa.array(random.random(b.num_rows) < 0.5)) for b in kept]
             rows, share = sum(b.num_rows for b in kept), share / 2
-    return pa.Table.from_batches(kept) if rows else None
+    return together(kept) if rows else None
 
 
 def build_binning(monitor: MonitorConfig, types: Mapping[str, str], table: pa.Table, classified: frozenset[str], key: bytes) -> Binning:

@@ -59,7 +59,7 @@ def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
         return ["the window was scanned by a driftd that did not keep its plan"]
     rules, slices = stored.get("rules", {}), stored.get("slices", [])
     found = [f"rule {rule} is new" for rule in wanted["rules"] if rule not in rules]
-    found += [f"rule {rule} counts other rows" for rule, digest in wanted["rules"].items() if rules.get(rule, digest) != digest]
+    found += [f"what rule {rule} counts has changed" for rule, digest in wanted["rules"].items() if rules.get(rule, digest) != digest]
     return found + [f"slice {' & '.join(group)} is new" for group in wanted["slices"] if group not in slices]
 
 

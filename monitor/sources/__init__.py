@@ -42,6 +42,8 @@ def sniff(address: str, base: Path | None = None) -> str:
     for kind, schemes in SCHEMES.items():
         if scheme in schemes:
             return kind
+    if not scheme and address.partition("#")[0].endswith((".duckdb", ".ddb")):
+        return "sql"
     found = _by_suffix(address)
     if found is None and not scheme:
         folder = (base or Path()) / address

@@ -143,7 +143,8 @@ class FilesSource:
             filesystem, path, pattern = self._root()
             info = filesystem.get_file_info(path)
             if info.type == pafs.FileType.NotFound:
-                raise SourceError(f"{address}: there is no such file or directory ({path})")
+                looked = f" ({path})" if path != address else ""
+                raise SourceError(f"{address}: there is no such file or directory{looked}")
             if info.type == pafs.FileType.File:
                 return filesystem, [info]
             found = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
@@ -160,7 +161,10 @@ class FilesSource:
             files = [f for f in files if f.path.lower().endswith(self._format.suffixes)]
         return filesystem, sorted(files, key=lambda f: f.path)
 
-    def _parts(self, timestamp: str | None, window: Window | None = None) -> tuple[pafs.FileSystem, list[Part]]:
+    def _parts(
+        self, timestamp: str | None, window: Window | None = None, *, lenient: bool = False,
+    ) -> tuple[pafs.FileSystem, list[Part]]:
+        """The files that may hold rows of a window; one that cannot be described is an error, unless ``lenient``."""
         filesystem, files = self._files()
         parts, seen = [], {}
         for info in files:
@@ -170,7 +174,12 @@ class FilesSource:
             if known is None or known[:2] != (info.size, modified):
                 if window is not None and modified < window.start:
                     continue  # written before the window began: it cannot hold its rows
-                known = (info.size, modified, self._describe(filesystem, info, modified, timestamp))
+                try:
+                    known = (info.size, modified, self._describe(filesystem, info, modified, timestamp))
+                except SourceError:
+                    if lenient:
+                        continue
+                    raise
             seen[key] = known
             part = known[2]
             if window is None or _overlaps(part, window):
@@ -229,7 +238,7 @@ class FilesSource:
         return ""
 
     def extent(self, timestamp: str) -> Extent:
-        _, parts = self._parts(timestamp)
+        _, parts = self._parts(timestamp, lenient=True)  # the windows that a broken file may belong to say so themselves
         if not parts:
             return Extent(None, None, None, 0)
         for part in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import threading
 from collections import OrderedDict
@@ -11,9 +12,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import SecretStr, field_serializer, field_validator, model_validator
+from pydantic import SecretStr, ValidationInfo, field_serializer, field_validator, model_validator
 
 from checks.core.errors import SourceError
 from checks.core.window import format_duration
@@ -58,12 +59,16 @@ class SqlConfig(Section):
         if isinstance(value, dict) and "path" in value:
             address, _, table = str(value["path"]).partition("#")
             rest = {k: v for k, v in value.items() if k != "path"}
+            address = address if "://" in address else f"duckdb://{address}"
             return {"url": address, **({"table": table} if table else {}), **rest}
         return value
 
     @field_validator("url")
     @classmethod
-    def _scheme(cls, value: SecretStr) -> SecretStr:
+    def _scheme(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        base, text = (info.context or {}).get("base"), value.get_secret_value()
+        if base and re.match(r"^duckdb://[^/:]", text):  # two slashes and a name: beside the file that names it
+            return SecretStr(f"duckdb://{os.path.abspath(os.path.join(base, text.removeprefix('duckdb://')))}")
         if not re.match(r"^[a-z][a-z0-9+]*://", value.get_secret_value()):
             raise ValueError("url must be an address such as postgresql://user@host/database")
         return value
@@ -98,7 +103,8 @@ class SqlConfig(Section):
         """The address without credentials: what people see, and what settings depend on."""
         parts = urlsplit(url.get_secret_value())
         host = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
-        return f"{parts.scheme}://{host}{parts.path}"
+        socket = parse_qs(parts.query).get("host", [""])[0]
+        return f"{parts.scheme}://{host}{parts.path}{f'?host={socket}' if socket and not host else ''}"
 
     @property
     def scheme(self) -> str:
@@ -293,7 +299,8 @@ class SqlSource(EngineSource):
         try:
             backend = CONNECTIONS.get(self._address, self._connect) if keep else self._connect()
         except expected as error:
-            raise SourceError(f"{config.where}: cannot be reached: {first_line(error)}") from None
+            hint = f"; its client is not installed: pip install 'ibis-framework[{config.scheme}]'" if isinstance(error, ImportError) else ""
+            raise SourceError(f"{config.where}: cannot be reached: {first_line(error)}{hint}") from None
         try:
             with self._bounded(backend):
                 yield nw.from_native(self._table(backend))

@@ -116,3 +116,17 @@ def test_the_address_of_a_database_is_shown_without_its_password(tmp_path: Path)
     assert "hunter2" not in repr(monitor)
     assert settings_key(monitor) == settings_key(config("rotated"))
     assert settings_key(monitor) != settings_key(config("hunter2", "other"))
+
+
+@pytest.mark.parametrize("address", ["logs.duckdb#rows", "duckdb://logs.duckdb#rows", "duckdb://{folder}/logs.duckdb#rows"])
+def test_a_duckdb_file_is_found_beside_the_file_that_names_it(tmp_path: Path, address: str) -> None:
+    import duckdb
+
+    from monitor.app import load_config
+    from monitor.sources import open_source
+    from tests.streams import config_text
+
+    with duckdb.connect(str(tmp_path / "logs.duckdb")) as connection:
+        connection.execute("CREATE TABLE rows AS SELECT TIMESTAMP '2024-01-01' AS at, 1.5 AS x")
+    (tmp_path / "config.yaml").write_text(config_text(tmp_path, source=address.format(folder=tmp_path), labels=None))
+    assert open_source(load_config(tmp_path / "config.yaml").monitors["m"].source).types() == {"at": "timestamp", "x": "number"}

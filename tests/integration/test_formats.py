@@ -269,3 +269,30 @@ def test_what_an_object_store_refuses_is_said_with_its_cause(bucket: Any, s3: st
         opened("s3://gone-bucket/x.parquet", endpoint=s3, region="us-east-1").types()
     with pytest.raises(SourceError, match=r"cannot be listed: "):
         opened(f"s3://{place}/x.parquet", endpoint="http://127.0.0.1:1", region="us-east-1").types()
+
+
+def test_files_that_disagree_are_named_and_whole_numbers_go_with_real_ones(tmp_path: Path) -> None:
+    from monitor.profiling.binning import sample
+
+    head = "at,x,c\n"
+    (tmp_path / "a.csv").write_text(head + "2024-01-01T00:00:00Z,1,a\n")
+    (tmp_path / "b.csv").write_text(head + "2024-01-01T01:00:00Z,2.5,a\n")
+    source = opened(str(tmp_path))
+    assert profiled(source)[2] == 2
+    table = sample(source.read(["x"], "at", WINDOW))
+    assert table is not None
+    assert table.column("x").to_pylist() == [1.0, 2.5]
+    (tmp_path / "c.csv").write_text(head + "2024-01-01T02:00:00Z,oops,a\n")
+    with pytest.raises(SchemaError, match=r"x is of type number in .*b\.csv and of type string in .*c\.csv"):
+        source.types_in("at", WINDOW)
+    with pytest.raises(SchemaError, match=r"files disagree on the type of a column"):
+        sample(source.read(["x"], "at", WINDOW))
+
+
+def test_a_broken_file_does_not_hide_what_the_others_hold(tmp_path: Path) -> None:
+    as_csv_gz(tmp_path / "a.csv.gz")
+    (tmp_path / "b.csv.gz").write_bytes((tmp_path / "a.csv.gz").read_bytes()[:500])
+    source = opened(str(tmp_path))
+    assert source.extent("at").last == START + timedelta(minutes=ROWS - 1)
+    with pytest.raises(SourceError, match=r"b\.csv\.gz: not a readable CSV file"):
+        profiled(source)

@@ -93,7 +93,7 @@ def test_a_rule_that_counts_other_rows_is_said_to_need_the_rows(tmp_path: Path) 
     world.app = world.open()
     pipeline = world.app.watch.pipeline
     prepared = pipeline.prepare("m")
-    with pytest.raises(PlanChanged, match=r"rule x0\.maximum counts other rows: its rows must be counted again, with driftd backfill m --again"):
+    with pytest.raises(PlanChanged, match=r"what rule x0\.maximum counts has changed: its rows must be counted again, with driftd backfill m --again"):
         pipeline.evaluate("m", day(41), notify=False, stored=pipeline.stored(prepared, day(41)))
     assert run_of(world, day(41).start).revision == 1
     with pytest.raises(PlanChanged, match="no stored profile under today's binning"):
@@ -111,8 +111,8 @@ def test_backfill_says_what_it_could_not_do_and_again_does_it(tmp_path: Path) ->
     contract(tmp_path, "1.1.0", maximum=0.5)
     done = backfill(world, "--from-profiles")
     assert done.exit_code == 3
-    assert "2 not known from its profile" in done.output
-    assert "rule x0.maximum counts other rows" in done.output
+    assert "2 need their rows" in done.output
+    assert "what rule x0.maximum counts has changed" in done.output
     done = backfill(world, "--again")
     assert (done.exit_code, "2 fail" in done.output) == (0, True), done.output
     assert backfill(world, "--again", "--from-profiles").exit_code == 2
