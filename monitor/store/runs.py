@@ -63,9 +63,11 @@ def binning_body(connection: Connection, binning_hash: str) -> str:
 
 
 def save_profiles(connection: Connection, name: str, binning_hash: str, kind: str, revision: int, found: Iterable[ProfiledWindow]) -> None:
-    """Store profiles, replacing those of the same windows and revision."""
+    """Store profiles, replacing those of the same windows and revision; of a day only the newest is kept."""
     for item in found:
-        at = (t.profile.c.monitor == name, t.profile.c.start == item.window.start, t.profile.c.revision == revision, t.profile.c.kind == kind)
+        at = [t.profile.c.monitor == name, t.profile.c.start == item.window.start, t.profile.c.kind == kind]
+        if kind != "rollup":
+            at.append(t.profile.c.revision == revision)
         connection.execute(t.profile.delete().where(*at))
         connection.execute(
             t.profile.insert().values(

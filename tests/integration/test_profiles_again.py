@@ -152,6 +152,13 @@ def test_a_window_that_changes_has_its_day_decided_anew(tmp_path: Path) -> None:
     after = run_of(world, last)
     assert (before.revision, after.revision, run_of(world, day(41).start).revision) == (1, 2, 2)
     assert after.sections["drift"]["p_value"] == before.sections["drift"]["p_value"]
+    with world.app.store.write() as connection:
+        p = tables.profile.c
+        assert len(connection.execute(tables.profile.select().where(p.kind == "rollup", p.start == day(41).start)).all()) == 1
+        connection.execute(tables.run.update().where(tables.run.c.start == last).values(plan={}))
+    world.app.watch.pipeline.evaluate("m", Window(day(41).start, day(41).start + timedelta(hours=6)))
+    assert run_of(world, last).revision == 3
+    assert run_of(world, last).plan["rules"]
 
 
 def test_hourly_profiles_are_forgotten_when_their_day_is_kept(tmp_path: Path) -> None:
