@@ -199,7 +199,7 @@ class Pipeline:
     ) -> tuple[Outcome, bool]:
         """The outcome with the drift section decided, and whether the window spends a token."""
         monitor = prepared.monitor
-        if outcome.sections["drift"]["verdict"] == "deferred":
+        if outcome.sections["drift"].get("deferred"):
             return self._deferred(monitor, outcome), False
         grid = rollup_grid(monitor, prepared.settings)
         if grid is not None:  # the budget counts days; the token is that of the window which decides
@@ -302,7 +302,7 @@ class Pipeline:
             "window evaluated", monitor=name, window=iso(window.start), revision=revision, verdict=str(verdict), rows=outcome.rows,
             seconds=outcome.seconds,
         )
-        if stored is None and revision > 1:
+        if stored is None:
             self._day_again(prepared, window, notify)
         return str(verdict)
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
+from checks.core.errors import PlanChanged
 from checks.core.window import Window, WindowGrid
 from monitor.config.model import MonitorConfig
 from monitor.ports import BaselineWindow, Day, Rollup, Settings
@@ -48,6 +49,8 @@ def plan_rollup(
     name, binning = prepared.monitor.name, prepared.binning_hash
     there = runs.pieces(connection, name, binning, day.start, window.start)
     expected = sum(1 for _ in prepared.grid.between(day.start, window.start))
+    if len(there) < expected and runs.rolled(connection, name, binning, day.start):
+        raise PlanChanged(f"monitor {name}: {day}: some of its windows' profiles are forgotten; the merged day stays as it is")
     days = {d.window.start: d for d in runs.merged_days(connection, name, binning, day.start, BASELINE_DAYS)}
     if len(days) < BASELINE_DAYS:  # days of before the rollup was wanted, or of the reference
         first = day.start - BASELINE_DAYS * grid.size - timedelta(days=1)
@@ -57,6 +60,7 @@ def plan_rollup(
         for span, found in whole.items():
             if span.start not in days and len(found) == sum(1 for _ in prepared.grid.between(span.start, span.end)):
                 days[span.start] = Day(span, tuple(p.profile for p in found))
-    kept = [days[start] for start in sorted(days) if not any(a <= start < b for a, b in left_out)]
+    spans = [(grid.at(a).start, grid.at(b - timedelta(microseconds=1)).end) for a, b in left_out]  # whole days
+    kept = [days[start] for start in sorted(days) if not any(a <= start < b for a, b in spans)]
     today = Day(day, tuple(p.profile for p in there))
     return Rollup(True, today, tuple(kept[-BASELINE_DAYS:]), expected - len(there))

@@ -296,10 +296,11 @@ class Evaluator:
     ) -> tuple[dict[str, Any], tuple[ProfiledWindow, ...]]:
         """Drift of the day that ends with this window, from merged profiles; before its end, when it will be decided."""
         day = rollup.today.window
-        seasonality, _ = seasonality_of(job.monitor, WindowGrid(day.length, job.monitor.window.timezone))
+        size = job.monitor.window.rollup or day.length  # not the day's own length: a day has 23 hours when the clocks change
+        seasonality, _ = seasonality_of(job.monitor, WindowGrid(size, job.monitor.window.timezone))
         if not rollup.due:
             text = f"decided with its day, which ends at {day.end:%Y-%m-%dT%H:%MZ} (window.rollup)"
-            deferred: dict[str, Any] = {"verdict": "deferred", "p_value": None, "learning": False, "seasonality": seasonality, "drivers": []}
+            deferred: dict[str, Any] = {"verdict": "pass", "deferred": True, "p_value": None, "learning": False, "seasonality": seasonality, "drivers": []}
             return {**deferred, "sentence": text}, ()
         merged, days = [], []
         for before in rollup.before:
@@ -312,7 +313,7 @@ class Evaluator:
         today = merge(binning, [*(Profile.from_bytes(piece, binning) for piece in rollup.today.pieces), profile])
         days.append(ProfiledWindow(day, today.rows, today.to_bytes()))
         windows = tuple(BaselineWindow(before.window, before.revision, b"") for before in rollup.before)
-        whole_day = replace(job, window=day, baseline=windows, settings=replace(job.settings, size_seconds=day.length.total_seconds()))
+        whole_day = replace(job, window=day, baseline=windows, settings=replace(job.settings, size_seconds=size.total_seconds()))
         found = self._drift(whole_day, binning, today, merged, broken)
         found["sentence"] = f"{day.start:%Y-%m-%dT%H:%MZ} to {day.end:%Y-%m-%dT%H:%MZ}: {found['sentence']}"
         if rollup.missing:
@@ -323,7 +324,7 @@ class Evaluator:
         self, job: RunJob, binning: Binning, profile: Profile, baseline: Sequence[Profile], broken: set[str],
     ) -> dict[str, Any]:
         monitor = job.monitor
-        grid = WindowGrid(job.window.length if job.window.length.days < 1 else _days(job.settings), monitor.window.timezone)
+        grid = WindowGrid(_days(job.settings), monitor.window.timezone)
         seasonality, cycle = seasonality_of(monitor, grid)
         seasons = [season_of(grid, b.window, seasonality) for b in job.baseline]
         columns = [c.name for c in binning.columns if c.role == "feature" and c.name not in broken]

@@ -162,7 +162,9 @@ class PushDown:
         for part in parts:
             found = groups.get(part.what, [])
             if part.column is None:
-                total.versions = {str(r["key"] or ""): int(r["n"]) for r in found}
+                for row in found:
+                    name = str(row["key"] or "")
+                    total.versions[name] = total.versions.get(name, 0) + int(row["n"])
             elif part.column.name in self.unreadable:
                 continue
             elif part.column.kind == "numeric":
@@ -173,12 +175,14 @@ class PushDown:
     def _part_by_part(self, relation: Relation, parts: Sequence[_Part]) -> list[dict[str, Any]]:
         """Counts column by column, so that one that the engine cannot aggregate is reported alone."""
         rows: list[dict[str, Any]] = []
+        failed = 0
         for part in parts:
             try:
                 rows += relation.rows(part.query)
             except relation.errors as error:
-                if relation.fatal(error) or part.column is None:
-                    raise
+                failed += 1
+                if relation.fatal(error) or part.column is None or failed == len(parts):
+                    raise  # when no column can be counted it is not the columns' fault
                 self.unreadable[part.column.name] = f"the engine could not aggregate it: {_first_line(error)}"
         return rows
 

@@ -26,7 +26,8 @@ class Ranges:
         """How many rows ``expression`` is true of, where that can be told; else None."""
         match expression:
             case IsNull(Column(name)):
-                return self._columns[name].null_count if name in self._columns else None
+                values = self._columns.get(name)
+                return None if values is None or pa.types.is_dictionary(values.type) else values.null_count
             case IsNaN(Column(name)):
                 return self._nan(name)
             case Compare(symbol, Column(name), Literal(value)) if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -43,7 +44,7 @@ class Ranges:
         return 0 if not some else some[0] if len(some) == 1 else None
 
     def _nan(self, name: str) -> int | None:
-        if name not in self._columns:
+        if name not in self._columns or pa.types.is_dictionary(self._columns[name].type):
             return None
         if name not in self._nans:
             values = self._columns[name]

@@ -64,7 +64,8 @@ def split(key: SliceKey, counted: OutputCounts, width: int) -> dict[str, OutputC
     codes = counted.cells // width
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     ends = [*starts[1:].tolist(), len(codes)]
-    return {
-        key.label(int(codes[a])): OutputCounts(counted.cells[a:b] % width, counted.counts[a:b])
-        for a, b in zip(starts.tolist(), ends, strict=True)
-    }
+    found: dict[str, OutputCounts] = {}
+    for a, b in zip(starts.tolist(), ends, strict=True):
+        label, here = key.label(int(codes[a])), OutputCounts(counted.cells[a:b] % width, counted.counts[a:b])
+        found[label] = found[label] + here if label in found else here  # a category may be called (missing)
+    return found

@@ -43,6 +43,7 @@ class DeltaSource:
     def __init__(self, config: DeltaConfig) -> None:
         self._config = config
         self._table: Any = None
+        self._looked = False
 
     def _load(self, *, newest: bool = False) -> Any:
         import pyarrow as pa
@@ -54,6 +55,7 @@ class DeltaSource:
                 self._table = DeltaTable(self._config.path, storage_options=self._config.options or None)
             elif newest:
                 self._table.update_incremental()
+            self._looked = self._looked or newest
         except (DeltaError, OSError, ValueError, pa.ArrowException) as error:
             self._table = None
             raise SourceError(f"{self._config.path}: not a readable Delta table: {cause(error)}") from None
@@ -76,6 +78,7 @@ class DeltaSource:
     def types_in(self, timestamp: str | None, window: Window) -> dict[str, str]:
         from monitor.arrow_types import logical_type
 
+        self._load(newest=True)
         if not self._actions(timestamp, window):
             return {}
         return {field.name: logical_type(field.type) for field in self._dataset().schema}
@@ -135,6 +138,9 @@ class DeltaSource:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        if not self._looked:  # labels are read without a look before
+            self._load(newest=True)
+        self._looked = False
         dataset = self._dataset()
         wanted = list(dict.fromkeys([*columns, *([timestamp] if timestamp else [])]))
         for name in wanted:
@@ -156,7 +162,9 @@ class DeltaSource:
                 if batch.num_rows:
                     yield batch
         except (OSError, pa.ArrowException) as error:
-            raise SourceError(f"{self.snapshot()} of {self._config.path}: cannot be read: {cause(error)}") from None
+            text = f"{self.snapshot()} of {self._config.path}: cannot be read: {cause(error)}"
+            self._table = None
+            raise SourceError(text) from None
 
 
 def _utc(moment: datetime) -> datetime:

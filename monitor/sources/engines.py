@@ -64,9 +64,11 @@ class EventTime:
         self._date = isinstance(dtype, nw.Date)
         self._zoned = isinstance(dtype, nw.Datetime) and dtype.time_zone is not None
         self.scale: int | None = None
+        self.certain = True
         if dtype.is_integer():
             largest = frame.select(nw.col(name).max().alias("largest")).collect("pyarrow").rows()[0][0]
             self.scale = epoch_scale(int(largest or 0))
+            self.certain = largest is not None  # an empty table does not say what its numbers count
         elif not self._date and not isinstance(dtype, nw.Datetime):
             raise SchemaError(
                 f"{where}: {name} holds event times of type {dtype}; allowed are timestamps, dates and whole numbers: convert it "
@@ -108,6 +110,22 @@ class EventTime:
         return datetime.fromtimestamp((int(value) * scale if scale else int(value) // 1000) / 1e6, UTC)
 
 
+def check_select(query: str, dialect: str) -> None:
+    """`ValueError` when ``query`` is not one SELECT that writes nothing."""
+    import sqlglot
+
+    try:
+        found = sqlglot.parse(query, dialect=dialect)
+    except sqlglot.errors.SqlglotError as error:
+        raise ValueError(f"query is not SQL: {str(error).splitlines()[0]}") from None
+    except ValueError:
+        found = sqlglot.parse(query)
+    if len(found) != 1 or not isinstance(found[0], sqlglot.exp.Query):
+        raise ValueError("query must be one SELECT")
+    if any(found[0].find(kind) for kind in (sqlglot.exp.Insert, sqlglot.exp.Update, sqlglot.exp.Delete, sqlglot.exp.Into)):
+        raise ValueError("query must be one SELECT that writes nothing")
+
+
 def collected(query: nw.LazyFrame[Any]) -> list[dict[str, Any]]:
     """The rows of a query, of few rows, as dictionaries."""
     return query.collect("pyarrow").rows(named=True)
@@ -125,7 +143,7 @@ def selected(frame: nw.LazyFrame[Any], columns: list[str], where: str) -> nw.Laz
 def first_line(error: Exception) -> str:
     """The first line of what an engine's client says, without what may be a password in an address."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r"://[^@/\s]*@", "://***@", text)[:300]
+    return re.sub(r"://\S*@", "://***@", text)[:300]
 
 
 class EngineSource(ABC):
@@ -155,9 +173,12 @@ class EngineSource(ABC):
         """The rows of ``frame``, fetched."""
 
     def _time(self, frame: nw.LazyFrame[Any], timestamp: str) -> EventTime:
-        if timestamp not in self._times:
-            self._times[timestamp] = EventTime(frame, timestamp, self._where)
-        return self._times[timestamp]
+        known = self._times.get(timestamp)
+        if known is None:
+            known = EventTime(frame, timestamp, self._where)
+            if known.certain:
+                self._times[timestamp] = known
+        return known
 
     def _rows(
         self, frame: nw.LazyFrame[Any], columns: Sequence[str], timestamp: str | None, window: Window | None,

@@ -18,7 +18,7 @@ from checks.core.window import format_duration
 from monitor.config.types import Duration, Section
 from monitor.ports import Relation, Source
 from monitor.sources import SOURCES, SourcePlugin
-from monitor.sources.engines import EngineSource, collected, first_line
+from monitor.sources.engines import EngineSource, check_select, collected, first_line
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SEED = 20130101
 BATCH_ROWS = 65_536
 CONNECT_SECONDS = 10
+GONE = ("cancel", "Job aborted", "FAILED_READ_FILE", "ExecutorLostFailure")
+"""What errors say that are about the cluster or the files, not about one query."""
+
 RETRIES, MOST_WAIT = 4, 4000
 """How often, and with at most how many milliseconds between, a Spark Connect server is asked again: else for 10 minutes."""
 
@@ -67,9 +70,16 @@ class SparkConfig(Section):
             raise ValueError("a spark source has one of table, path and query; an sc:// address names its table after #")
         if self.master is not None and self.remote is not None:
             raise ValueError("a spark source has a master or a remote address, not both")
+        if self.query is not None:
+            check_select(self.query, "spark")
         if self.remote is not None and not self.remote.get_secret_value().startswith("sc://"):
             raise ValueError("remote must be a Spark Connect address such as sc://host:15002")
         return self
+
+    @field_serializer("conf", "options", when_used="json")
+    def _hidden(self, options: dict[str, str]) -> dict[str, str]:
+        """Their names: a secret may be among them."""
+        return dict.fromkeys(options, "***")
 
     @field_serializer("remote", when_used="json")
     def _shown(self, remote: SecretStr | None) -> str | None:
@@ -104,7 +114,8 @@ class SparkRelation:
         return None
 
     def fatal(self, error: Exception) -> bool:
-        return isinstance(error, self._lost) or "cancel" in str(error).lower()
+        text = str(error)
+        return isinstance(error, self._lost) or _stopped(error) or any(word in text for word in GONE)
 
 
 class SparkSource(EngineSource):

@@ -114,6 +114,13 @@ def pieces(connection: Connection, name: str, binning_hash: str, since: datetime
     return list(newest.values())
 
 
+def rolled(connection: Connection, name: str, binning_hash: str, start: datetime) -> bool:
+    """Whether the day that starts so is stored merged."""
+    p = t.profile.c
+    query = sa.select(sa.func.count()).where(p.monitor == name, p.binning == binning_hash, p.kind == "rollup", p.start == start)
+    return bool(connection.execute(query).scalar_one())
+
+
 def merged_days(connection: Connection, name: str, binning_hash: str, before: datetime, count: int) -> list[Day]:
     """The newest ``count`` days before ``before`` that are stored merged, each at its newest revision."""
     p = t.profile.c
@@ -238,10 +245,10 @@ def prune(
         p = t.profile.c
         connection.execute(t.profile.delete().where(p.monitor == name, p.end < end - profiles))
         if name in rolled and hourly is not None:
-            merged = sa.select(sa.func.max(p.end)).where(p.monitor == name, p.kind == "rollup").scalar_subquery()
-            connection.execute(
-                t.profile.delete().where(p.monitor == name, p.kind.in_(("window", "outputs")), p.end < end - hourly, p.end <= merged)
-            )
+            days = connection.execute(sa.select(p.start, p.end).where(p.monitor == name, p.kind == "rollup", p.end < end - hourly)).all()
+            for day in days:  # whole days, and only those that are kept merged
+                pieces = (p.monitor == name, p.kind.in_(("window", "outputs")), p.start >= day.start, p.end <= day.end)
+                connection.execute(t.profile.delete().where(*pieces))
         gone = (t.run.c.monitor == name, t.run.c.end < end - results)
         old = sa.select(t.run.c.id).where(*gone)
         connection.execute(t.result.delete().where(t.result.c.run_id.in_(old)))

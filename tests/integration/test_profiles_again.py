@@ -168,7 +168,7 @@ def test_hourly_profiles_are_forgotten_when_their_day_is_kept(tmp_path: Path) ->
         runs.prune(connection, timedelta(days=400), timedelta(days=400), timedelta(days=2), ["m"])
         p = tables.profile.c
         kept = {kind: sorted(row.start for row in connection.execute(tables.profile.select().where(p.kind == kind))) for kind in ("window", "rollup")}
-    assert kept["window"][0] == day(43).start - timedelta(hours=6)
+    assert kept["window"][0] == day(42).start  # whole days only
     assert day(41).start in kept["rollup"]
     world.day(45)
     assert run_of(world, day(45).end - timedelta(hours=6)).sections["drift"]["p_value"] is not None
@@ -201,3 +201,66 @@ def test_the_snapshot_of_a_delta_table_is_kept_with_the_run_and_shown(tmp_path: 
     run = run_of(world, day(41).start)
     assert (run.rows, run.snapshot) == (400, "delta version 41")
     assert "delta version 41" in world.app.report("m", day(41)).read_text()
+
+
+def test_an_empty_window_of_a_rolled_up_monitor_is_no_data_and_its_day_is_still_decided(tmp_path: Path) -> None:
+    class Quiet(Stream):
+        def day(self, index: int) -> Any:
+            rows = super().day(index)
+            keep = [i for i, t in enumerate(rows["at"]) if index < 40 or t.hour >= 6]
+            return {name: [values[i] for i in keep] for name, values in rows.items()}
+
+    world = World(tmp_path, Quiet(), window=QUARTERS, drift={"seasonality": "none"}, labels=None)
+    world.days(1)
+    assert run_of(world, day(40).start).verdict == "no_data"
+    assert run_of(world, day(40).end - timedelta(hours=6)).sections["drift"]["p_value"] is not None
+
+
+def test_days_are_decided_when_the_clocks_change(tmp_path: Path) -> None:
+    """In Berlin 2024-03-31 has 23 hours; daily windows, and hours that make days."""
+    (tmp_path / "rolled").mkdir()
+    (tmp_path / "daily").mkdir()
+    zone = {"timezone": "Europe/Berlin"}
+    for folder, window in (("rolled", {**QUARTERS, **zone}), ("daily", {"size": "1d", "lateness": "1h", **zone})):
+        world = World(tmp_path / folder, Stream(), start_day=88, window=window, drift={"seasonality": "none"}, labels=None)
+        world.days(5)
+        with world.app.store.read() as connection:
+            rows = runs.recent_runs(connection, "m")
+        assert {r.verdict for r in rows} <= {"pass", "warn", "insufficient"}, [(r.start, r.error) for r in rows if r.error]
+        assert any((r.end - r.start).total_seconds() / 3600 in (5, 23) for r in rows)
+
+
+def test_a_window_whose_error_is_over_has_its_day_decided_anew(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(), window=QUARTERS, drift={"seasonality": "none"}, labels=None)
+    world.write(41)
+    world.clock.move_to(day(40).end + timedelta(hours=2))
+    pipeline = world.app.watch.pipeline
+    prepared = pipeline.prepare("m")
+    first, *rest = [w for w in pipeline.due(prepared) if w.start < day(40).end]
+    (tmp_path / "predictions").rename(tmp_path / "hidden")
+    assert pipeline.evaluate("m", first) == "error"
+    (tmp_path / "hidden").rename(tmp_path / "predictions")
+    for window in rest:
+        pipeline.evaluate("m", window)
+    assert "1 of its windows could not be read" in run_of(world, rest[-1].start).sections["drift"]["sentence"]
+    pipeline.evaluate("m", first)
+    assert "could not be read" not in run_of(world, rest[-1].start).sections["drift"]["sentence"]
+    with world.app.store.read() as connection:
+        (merged,) = runs.merged_days(connection, "m", prepared.binning_hash, day(40).end, 1)
+        assert Profile.from_bytes(merged.pieces[0], Binning.from_json(prepared.binning)).rows == 400
+
+
+def test_the_day_of_an_open_incident_is_left_out_of_the_baseline_and_the_days_after_it_are_not(tmp_path: Path) -> None:
+    from monitor.rollup import plan_rollup
+
+    world = World(tmp_path, Stream(), window=QUARTERS, drift={"seasonality": "none"}, labels=None)
+    world.days(6)
+    prepared = world.app.watch.pipeline.prepare("m")
+    last = Window(day(45).end - timedelta(hours=6), day(45).end)
+    span = (day(43).end - timedelta(hours=6), day(43).end)
+    with world.app.store.read() as connection:
+        found = plan_rollup(connection, prepared, last, [span])
+    assert found is not None
+    kept = [d.window.start for d in found.before]
+    assert day(43).start not in kept
+    assert {day(42).start, day(44).start} <= set(kept)
