@@ -131,6 +131,16 @@ def collected(query: nw.LazyFrame[Any]) -> list[dict[str, Any]]:
     return query.collect("pyarrow").rows(named=True)
 
 
+class PlainRelation:
+    """What every engine can do as it is."""
+
+    def rows(self, query: nw.LazyFrame[Any]) -> list[dict[str, Any]]:
+        return collected(query)
+
+    def bucketed(self, numbers: nw.LazyFrame[Any], edges: Sequence[float]) -> nw.LazyFrame[Any] | None:
+        return None
+
+
 def selected(frame: nw.LazyFrame[Any], columns: list[str], where: str) -> nw.LazyFrame[Any]:
     """The columns of a frame, or `SchemaError` naming the first that is not there."""
     there = frame.collect_schema().names()

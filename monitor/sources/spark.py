@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,7 +18,7 @@ from checks.core.window import format_duration
 from monitor.config.types import Duration, Section
 from monitor.ports import Relation, Source
 from monitor.sources import SOURCES, SourcePlugin
-from monitor.sources.engines import EngineSource, check_select, collected, first_line
+from monitor.sources.engines import EngineSource, PlainRelation, check_select, first_line
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -93,7 +93,7 @@ class SparkConfig(Section):
         return f"spark {address} {self.table or self.path or 'query'}"
 
 
-class SparkRelation:
+class SparkRelation(PlainRelation):
     """The rows of one window in Spark."""
 
     def __init__(self, frame: nw.LazyFrame[Any], errors: tuple[type[Exception], ...], lost: tuple[type[Exception], ...]) -> None:
@@ -106,12 +106,6 @@ class SparkRelation:
 
         found: nw.LazyFrame[Any] = nw.from_native(self.frame.to_native().sample(fraction=fraction, seed=SEED))
         return found
-
-    def rows(self, query: nw.LazyFrame[Any]) -> list[dict[str, Any]]:
-        return collected(query)
-
-    def bucketed(self, numbers: nw.LazyFrame[Any], edges: Sequence[float]) -> nw.LazyFrame[Any] | None:
-        return None
 
     def fatal(self, error: Exception) -> bool:
         text = str(error)

@@ -21,7 +21,7 @@ from checks.core.window import format_duration
 from monitor.config.types import Duration, Section
 from monitor.ports import Relation, Source
 from monitor.sources import SOURCES, SourcePlugin
-from monitor.sources.engines import EngineSource, check_select, collected, first_line
+from monitor.sources.engines import EngineSource, PlainRelation, check_select, first_line
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -111,7 +111,7 @@ class SqlConfig(Section):
         return f"{self._shown(self.url)} {self.table or 'query'}"
 
 
-class SqlRelation:
+class SqlRelation(PlainRelation):
     """The rows of one window in a database."""
 
     def __init__(
@@ -130,12 +130,6 @@ class SqlRelation:
 
         found: nw.LazyFrame[Any] = nw.from_native(self._native.filter(ibis.random() < fraction))
         return found
-
-    def rows(self, query: nw.LazyFrame[Any]) -> list[dict[str, Any]]:
-        return collected(query)
-
-    def bucketed(self, numbers: nw.LazyFrame[Any], edges: Sequence[float]) -> nw.LazyFrame[Any] | None:
-        return None
 
     def fatal(self, error: Exception) -> bool:
         return isinstance(error, self._fatal)
