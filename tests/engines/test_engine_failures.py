@@ -11,6 +11,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from checks.core.errors import SchemaError, SourceError
 from checks.core.profile import Binning, ColumnBinning
@@ -187,3 +188,22 @@ def test_a_path_or_table_that_is_not_there_is_named(spark_local: str, tmp_path: 
         open_source(SparkConfig.model_validate({"path": str(tmp_path / "gone")})).types()
     with pytest.raises(SourceError, match="TABLE_OR_VIEW_NOT_FOUND"):
         open_source(SparkConfig.model_validate({"table": "nowhere.gone"})).types()
+
+
+def test_a_password_is_in_no_message_and_no_dump_however_it_is_written() -> None:
+    from monitor.sources.engines import first_line
+
+    with pytest.raises(ValidationError, match="must be written as %2F") as caught:
+        SqlConfig.model_validate({"url": "postgresql://me:hun/ter2@h/db", "table": "t"})
+    assert [e for e in caught.value.errors() if "ter2" in e["msg"]] == []  # what driftd shows of it
+    assert "ter2" not in first_line(ValueError("cannot connect to postgresql://me:hun@ter2@h/db"))
+    shown = SqlConfig.model_validate({"url": "postgresql://me:hunter2@h/db", "table": "t", "options": {"password": "hunter2"}}).model_dump_json()
+    shown += SparkConfig.model_validate({"table": "t", "conf": {"spark.secret": "hunter2"}}).model_dump_json()
+    assert "hunter2" not in shown
+    assert "password" in shown
+
+
+@pytest.mark.parametrize("query", ["DROP TABLE t", "INSERT INTO t SELECT 1", "SELECT 1; SELECT 2"])
+def test_a_spark_query_is_one_select_too(query: str) -> None:
+    with pytest.raises(ValueError, match="query must be one SELECT"):
+        SparkConfig.model_validate({"query": query})

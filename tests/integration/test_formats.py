@@ -296,3 +296,13 @@ def test_a_broken_file_does_not_hide_what_the_others_hold(tmp_path: Path) -> Non
     assert source.extent("at").last == START + timedelta(minutes=ROWS - 1)
     with pytest.raises(SourceError, match=r"b\.csv\.gz: not a readable CSV file"):
         profiled(source)
+
+
+def test_rows_appended_to_a_delta_table_are_read_without_a_look_before(tmp_path: Path) -> None:
+    from deltalake import write_deltalake
+
+    as_delta(tmp_path / "rows_delta")
+    source = opened(str(tmp_path / "rows_delta"))
+    assert sum(b.num_rows for b in source.read(["x"], None, None)) == ROWS
+    write_deltalake(str(tmp_path / "rows_delta"), table().slice(0, 3), mode="append")
+    assert sum(b.num_rows for b in source.read(["x"], None, None)) == ROWS + 3
