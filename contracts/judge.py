@@ -3,119 +3,211 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from checks.core.expression import Expression
-from checks.core.result import Verdict
-from contracts.model import Contract, ContractOutcome, NotEvaluated, Observation, Rule, Violation
+from checks.core.expression import And, Column, Expression, IsNull, Not, columns
+from checks.core.result import Verdict, roll_up
+from contracts.model import Contract, ContractOutcome, Data, NotEvaluated, Observation, Rule, Violation
+from contracts.query import Query
 from contracts.rules import RULES
+
+SCOPE = "|where"
+"""What is appended to a rule's id to name the count of the rows that it is about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A contract bound to the columns of the data: predicates to count, and what cannot run."""
+    """A contract bound to the columns of the data: predicates to count, queries to ask, and what cannot run.
+
+    ``blocked`` gives the reason by rule id; ``missing`` and ``extra`` are columns.
+    """
 
     contract: Contract
-    predicates: Mapping[str, Expression]
-    missing: tuple[str, ...]
-    extra: tuple[str, ...]
+    data: Data
+    predicates: Mapping[str, Expression] = field(default_factory=dict)
+    queries: Mapping[str, Query] = field(default_factory=dict)
+    blocked: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """The rules by id."""
+        return {rule.id: rule for rule in self.contract.rules}
 
 
-def bind(contract: Contract, types: Mapping[str, str], ignored: Collection[str] = ()) -> Bound:
-    """The predicates of ``contract`` over data whose columns have the logical ``types``.
-
-    A column in ``ignored`` is no extra column.
-    """
+def bind(contract: Contract, data: Data, ignored: Collection[str] = ()) -> Bound:
+    """The predicates and queries of ``contract`` over ``data``; a column in ``ignored`` is no extra column."""
     predicates: dict[str, Expression] = {}
+    queries: dict[str, Query] = {}
+    blocked: dict[str, str] = {}
     for rule in contract.rules:
-        if rule.not_evaluated or rule.manual or (rule.column is not None and rule.column not in types):
-            continue
-        if _blocked(rule, contract, types):
-            continue
-        predicate = RULES[rule.kind]().predicate(rule, types.get(rule.column or "", ""))
-        if predicate is not None:
-            predicates[rule.id] = predicate
-    promised = {column.name for column in contract.columns}
-    missing = tuple(column.name for column in contract.columns if column.name not in types)
-    return Bound(contract, predicates, missing, tuple(name for name in types if name not in promised and name not in ignored))
-
-
-def _blocked(rule: Rule, contract: Contract, types: Mapping[str, str]) -> str:
-    """Why a value rule has no meaning on the type that the column really has, or empty."""
-    actual = types.get(rule.column or "", "")
-    if rule.kind in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
-        wanted = "number" if isinstance(rule.argument, (int, float)) else "time"
-        numeric, timed = actual in ("number", "integer"), actual in ("date", "timestamp", "time")
-        if (wanted == "number" and not numeric) or (wanted == "time" and not timed):
-            return f"blocked: the column is of type {actual}"
-    if rule.kind in ("pattern", "minLength", "maxLength") and actual != "string":
-        return f"blocked: the column is of type {actual}"
-    if rule.kind == "enum":
-        texts = any(isinstance(value, str) for value in rule.argument)
-        if texts and actual != "string":
-            return f"blocked: the column is of type {actual}"
-    return ""
-
-
-def judge(bound: Bound, counts: Mapping[str, int], seen: Observation, failed: Mapping[str, str] | None = None) -> ContractOutcome:
-    """Judge every rule; ``failed`` says why a predicate could not be counted."""
-    passed: list[str] = []
-    violations: list[Violation] = []
-    skipped: list[NotEvaluated] = []
-    for name in bound.missing:
-        line = next(c.line for c in bound.contract.columns if c.name == name)
-        rule = Rule(f"{name}.missingColumn", "missingColumn", name, _gravest(bound.contract), None, line)
-        violations.append(Violation(rule, seen.rows, seen.rows, {}, rule.severity, f"the data has no column {name!r}"))
-    for name in bound.extra:
-        severity = Verdict.FAIL if bound.contract.strict_columns else Verdict.WARN
-        if bound.contract.inferred or not bound.contract.columns:
-            continue
-        rule = Rule(f"{name}.extraColumn", "extraColumn", name, severity, None, 1)
-        violations.append(Violation(rule, seen.rows, seen.rows, {}, severity, f"the contract does not know the column {name!r}"))
-    for rule in bound.contract.rules:
-        reason = _not_evaluated(bound, rule, seen, failed or {})
-        if reason:
-            skipped.append(NotEvaluated(rule, reason, error=rule.id in (failed or {})))
+        if rule.not_evaluated or rule.manual:
             continue
         try:
-            broken = RULES[rule.kind]().judge(rule, replace(seen, bad=counts.get(rule.id)))
+            predicate, query = _bound(rule, contract, data)
         except LookupError as error:
-            skipped.append(NotEvaluated(rule, str(error.args[0]) if error.args else "cannot be known"))
+            blocked[rule.id] = str(error.args[0]) if error.args else "it does not bind"
+            continue
+        if query is not None:
+            queries[rule.id] = query
+        if predicate is not None:
+            predicates[rule.id] = predicate if rule.where is None else And((rule.where, predicate))
+        if rule.where is not None:
+            predicates[rule.id + SCOPE] = rule.where
+    top = [c for c in contract.columns if c.parent is None]
+    missing = tuple(c.name for c in contract.columns if c.name not in data.types and _expected(c.name, c.parent, c.role, data))
+    promised = {c.name for c in top}
+    extra = tuple(
+        name for name in data.types if name not in promised and name not in ignored and "|" not in name and not _inside(name, promised)
+    )
+    return Bound(contract, data, predicates, queries, blocked, missing, extra)
+
+
+def _inside(name: str, promised: Collection[str]) -> bool:
+    return any(name.startswith((f"{p}.", f"{p}[")) for p in promised)
+
+
+def _expected(name: str, parent: str | None, role: str | None, data: Data) -> bool:
+    """Whether the lack of a column is one of its own: labels come from their own source, a parent tells of its children."""
+    return role != "label" and (parent is None or (parent in data.types and data.types[parent] in ("object", "array", "map")))
+
+
+def _bound(rule: Rule, contract: Contract, data: Data) -> tuple[Expression | None, Query | None]:
+    names = dict.fromkeys([*([rule.column] if rule.column else []), *rule.columns])
+    for name in names:
+        if name in data.types or (rule.kind in ("freshness", "latency", "frequency", "retention")):
+            continue
+        found = contract.column(name)
+        if found is not None and found.role == "label":
+            raise LookupError("labels come from their own source, later than the rows")
+        if found is not None and found.parent in data.types and data.types[found.parent or ""] not in ("object", "array", "map", "null"):
+            raise LookupError(f"blocked: {found.parent} is of type {data.types[found.parent or '']}")
+        raise LookupError("blocked by missing column" if name == rule.column else f"blocked by missing column {name}")
+    if rule.where is not None:
+        for name in sorted(columns(rule.where)):
+            if name not in data.types:
+                raise LookupError(f"where: blocked by missing column {name}")
+    plugin = RULES[rule.kind]
+    kind = plugin()
+    if rule.column is not None and plugin.applies is not None:
+        actual = data.types.get(rule.column, "")
+        if actual == "null":  # no value can break it
+            column = Column(rule.column)
+            return And((IsNull(column), Not(IsNull(column)))), None
+        if actual not in plugin.applies:
+            raise LookupError(f"blocked: the column is of type {actual}")
+    return kind.predicate(rule, data), kind.query(rule, data)
+
+
+def judge(
+    bound: Bound, counts: Mapping[str, int], seen: Observation, failed: Mapping[str, str] | None = None,
+    answers: Mapping[str, Mapping[str, Any]] | None = None, apart: Mapping[str, str] | None = None,
+) -> ContractOutcome:
+    """Judge every rule. ``failed`` says why a predicate or query could not be counted, ``answers`` are those of queries,
+    ``apart`` names rules that were counted apart, with why."""
+    passed: list[str] = []
+    skipped: list[NotEvaluated] = []
+    violations = _columns(bound, seen)
+    failed, answers = failed or {}, answers or {}
+    for rule in bound.contract.rules:
+        reason = _skipped(bound, rule, seen, failed)
+        if reason is not None:
+            skipped.append(reason)
+            continue
+        answer = dict(answers.get(rule.id, {}))
+        if rule.column and rule.column in bound.data.natives:
+            answer.setdefault("native", bound.data.natives[rule.column])
+        own = replace(
+            seen, bad=counts.get(rule.id) if rule.id in bound.predicates else None, scope=counts.get(rule.id + SCOPE), answer=answer,
+        )
+        if own.scope == 0 and RULES[rule.kind].on_rows:
+            skipped.append(NotEvaluated(rule, "where selects no row", explained=True))
+            continue
+        try:
+            broken = RULES[rule.kind]().judge(rule, own)
+        except (LookupError, TypeError, ValueError) as error:
+            text = str(error.args[0]) if error.args else "it cannot be known"
+            skipped.append(NotEvaluated(rule, text if isinstance(error, LookupError) else f"error: {text}", not isinstance(error, LookupError)))
             continue
         if broken is None:
             passed.append(rule.id)
         else:
             bad, observed, why = broken
-            violations.append(Violation(rule, bad, seen.rows, observed, rule.severity, why))
-    return ContractOutcome(tuple(passed), tuple(violations), tuple(skipped))
+            violations.append(Violation(rule, bad, own.considered, observed, rule.severity, why))
+    return ContractOutcome(tuple(passed), tuple(violations), tuple(skipped), dict(apart or {}))
 
 
-def _gravest(contract: Contract) -> Verdict:
-    return Verdict.WARN if contract.inferred else Verdict.FAIL
+def _columns(bound: Bound, seen: Observation) -> list[Violation]:
+    """Columns that are missing, and those that the contract does not know."""
+    contract, found = bound.contract, []
+    gravest = Verdict.WARN if contract.inferred else Verdict.FAIL
+    for name in bound.missing:
+        line = next(c.line for c in contract.columns if c.name == name)
+        rule = Rule(f"{name}.missingColumn", "missingColumn", name, gravest, None, line, "completeness")
+        found.append(Violation(rule, seen.rows, seen.rows, {}, rule.severity, f"the data has no column {name!r}"))
+    if contract.inferred or not contract.columns:
+        return found
+    for name in bound.extra:
+        severity = Verdict.FAIL if contract.strict_columns else Verdict.WARN
+        rule = Rule(f"{name}.extraColumn", "extraColumn", name, severity, None, 1, "conformity")
+        found.append(Violation(rule, seen.rows, seen.rows, {}, severity, f"the contract does not know the column {name!r}"))
+    return found
 
 
-def _not_evaluated(bound: Bound, rule: Rule, seen: Observation, failed: Mapping[str, str]) -> str:
+def _skipped(bound: Bound, rule: Rule, seen: Observation, failed: Mapping[str, str]) -> NotEvaluated | None:
     if rule.manual:
-        return "manual: for a person to check"
+        return NotEvaluated(rule, "manual: for a person to check", explained=True)
     if rule.not_evaluated:
-        return rule.not_evaluated
-    if rule.column is not None and rule.column not in seen.types:
-        return "blocked by missing column"
-    if rule.id in failed:
-        return f"error: {failed[rule.id]}"
-    if seen.rows == 0 and rule.kind != "rowCount":
-        return "the window is empty"
-    return _blocked(rule, bound.contract, seen.types)
+        return NotEvaluated(rule, rule.not_evaluated, explained=rule.elsewhere)
+    if rule.id in bound.blocked:
+        reason = bound.blocked[rule.id]
+        told = "missing column" in reason or (reason.startswith("blocked: the column is of type") and _typed(bound, rule))
+        return NotEvaluated(rule, reason, explained=told or reason.startswith("labels come"))
+    for name in (rule.id, rule.id + SCOPE):
+        if name in failed:
+            return NotEvaluated(rule, f"error: {failed[name]}", error=True)
+    if seen.rows == 0 and RULES[rule.kind].on_rows:
+        return NotEvaluated(rule, "the window is empty", explained=True)
+    return None
+
+
+def _typed(bound: Bound, rule: Rule) -> bool:
+    """Whether the type of the rule's column is promised, so that a wrong one is a violation of its own."""
+    found = bound.contract.column(rule.column or "")
+    return found is not None and bool(found.logical_type or found.physical_type)
+
+
+def verdict_of(outcome: ContractOutcome, rows: int) -> Verdict:
+    """The roll-up: a rule that failed to run is an error, one that nothing else explains leaves the whole insufficient."""
+    verdicts = [v.verdict for v in outcome.violations]
+    verdicts += [Verdict.ERROR for n in outcome.not_evaluated if n.error]
+    verdicts += [Verdict.INSUFFICIENT for n in outcome.not_evaluated if not n.error and not n.explained]
+    if not rows and not any(v.breach or v is Verdict.ERROR for v in verdicts):
+        return Verdict.NO_DATA
+    return roll_up(verdicts)
+
+
+def tally(contract: Contract, outcome: ContractOutcome) -> dict[str, int]:
+    """How many rules there are, and what became of them: total = executed + manual + not_evaluated + error."""
+    statuses = [n.status for n in outcome.not_evaluated]
+    broken = sum(v.rule.kind not in ("missingColumn", "extraColumn") for v in outcome.violations)
+    return {
+        "total": len(contract.rules), "executed": len(outcome.passed) + broken,
+        **{status: statuses.count(status) for status in ("manual", "not_evaluated", "error")},
+    }
 
 
 def as_json(violation: Violation) -> dict[str, Any]:
     """A violation as the object that ``driftd check --json`` prints."""
-    rule = violation.rule
+    rule, interval = violation.rule, violation.interval
     return {
         "rule": rule.id, "column": rule.column, "kind": rule.kind,
         "severity": "warning" if rule.severity is Verdict.WARN else "error", "verdict": str(violation.verdict),
         "bad": violation.bad, "rows": violation.rows, "fraction": round(violation.fraction, 6),
-        "observed": dict(violation.observed), "threshold": rule.threshold, "samples": [], "line": rule.line,
-        "reason": violation.reason,
+        "interval": [round(end, 6) for end in interval] if interval else None,
+        "observed": dict(violation.observed), "threshold": rule.threshold, "samples": [], "top": [], "line": rule.line,
+        "reason": violation.reason, "dimension": rule.dimension, "description": rule.description, "impact": rule.impact,
+        "written": dict(rule.written), "cause": None, "together": [],
     }

@@ -37,6 +37,10 @@ class Source(Protocol):
         """The logical types of the columns in the part of the source that holds ``window``."""
         ...
 
+    def schema(self, timestamp: str | None, window: Window | None) -> pa.Schema:
+        """The columns of the part of the source that holds ``window`` with their Arrow types, nested ones included."""
+        ...
+
     def fingerprint(self, timestamp: str | None, window: Window) -> str:
         """A text that changes when the data of ``window`` may have changed."""
         ...
@@ -53,11 +57,16 @@ class Source(Protocol):
 class Relation(Protocol):
     """Rows that lie in an engine, as a lazy frame over which aggregates are computed there.
 
-    ``errors`` are what the engine raises for a query that it cannot run.
+    ``errors`` are what the engine raises for a query that it cannot run; ``dialect`` is sqlglot's name of its SQL.
     """
 
     frame: nw.LazyFrame[Any]
     errors: tuple[type[Exception], ...]
+    dialect: str
+
+    def query(self, text: str, names: Sequence[str], seconds: float) -> list[tuple[Any, ...]]:
+        """At most 1001 rows of the SELECT ``text`` in which ``names`` stand for the rows; `LookupError` when it takes longer."""
+        ...
 
     def sample(self, fraction: float) -> nw.LazyFrame[Any]:
         """About that share of the rows."""
@@ -212,7 +221,10 @@ class Rollup:
 
 @dataclass(frozen=True, slots=True)
 class RunJob(Job):
-    """Scan one window, or take what an earlier scan left, and judge it. Answer: `Outcome`."""
+    """Scan one window, or take what an earlier scan left, and judge it. Answer: `Outcome`.
+
+    ``keys`` are the digests of earlier windows' keys, oldest first.
+    """
 
     settings: Settings
     binning: str
@@ -224,6 +236,7 @@ class RunJob(Job):
     reference: bytes
     stored: StoredScan | None = None
     rollup: Rollup | None = None
+    keys: tuple[tuple[datetime, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +340,8 @@ class Outcome:
     """What a worker says of a window: sections of the check object, rule results, the profile, and lineage.
 
     ``plan`` names what was counted (`monitor.profiling.plan.Plan.lineage`), ``snapshot`` the version of a source that has
-    versions; ``outputs`` holds the score, class and label counts by slice; ``days`` the days that were merged.
+    versions; ``outputs`` holds the score, class and label counts by slice; ``days`` the days that were merged; ``keys`` the
+    digest of the window's keys.
     """
 
     rows: int
@@ -349,6 +363,7 @@ class Outcome:
     snapshot: str = ""
     outputs: bytes | None = None
     days: tuple[ProfiledWindow, ...] = ()
+    keys: bytes | None = None
 
 
 class Workers(Protocol):

@@ -7,22 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from checks.core.profile import Binning, ColumnBinning, ColumnProfile, Profile
+from checks.core.units import explain
 
 LEAST_ROWS = 50
 LEAST_WINDOWS = 5
 UNIT_SIGMAS = 6.0
-
-CONVERSIONS: tuple[tuple[str, float, float], ...] = (
-    ("degrees Celsius instead of Fahrenheit", 1.8, 32.0),
-    ("degrees Fahrenheit instead of Celsius", 1 / 1.8, -32 / 1.8),
-    ("1000 times smaller (as g for kg turned round, or s for ms)", 1000.0, 0.0),
-    ("1000 times larger (as ms for s)", 0.001, 0.0),
-    ("100 times smaller (a share instead of percent)", 100.0, 0.0),
-    ("100 times larger (percent instead of a share)", 0.01, 0.0),
-    ("miles instead of kilometres", 1.609344, 0.0),
-    ("kilometres instead of miles", 1 / 1.609344, 0.0),
-)
-"""Name, factor and offset that bring the present values back to the usual ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +102,10 @@ def _unit_change(column: ColumnBinning, now: ColumnProfile, past: Sequence[Colum
     wobble = max(wobble, 0.02 * typical, 1e-12)
     if abs(mean - usual) < UNIT_SIGMAS * wobble or typical <= 0:
         return None
-    for name, factor, offset in CONVERSIONS:
-        back, back_scale = mean * factor + offset, scale * factor
-        matches = abs(back - usual) <= 3 * wobble and 0.3 <= back_scale / max(typical, 1e-12) <= 3
-        if matches and _same_zeros(column, now, past, offset):
-            return f"{column.name} looks like {name}: mean {mean:.4g}, usual {usual:.4g}; converted {back:.4g}"
+    for conversion in explain(mean, scale, usual, typical, wobble):
+        if _same_zeros(column, now, past, conversion.offset):
+            back = mean * conversion.factor + conversion.offset
+            return f"{column.name} looks like {conversion.name}: mean {mean:.4g}, usual {usual:.4g}; converted {back:.4g}"
     return None
 
 

@@ -6,6 +6,7 @@ A predicate says which rows are *bad*. Every node is null-safe by construction: 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from typing import TYPE_CHECKING
 
 from checks.core.errors import ExpressionError
@@ -13,7 +14,7 @@ from checks.core.errors import ExpressionError
 if TYPE_CHECKING:
     import sqlglot.expressions as exp
 
-Scalar = str | int | float | bool
+Scalar = str | int | float | bool | date | datetime | time
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,25 @@ class Length:
     term: Expression
 
 
+@dataclass(frozen=True, slots=True)
+class MultipleOf:
+    """True when a number is a whole multiple of ``step``, within a billionth of its size; null is not."""
+
+    term: Expression
+    step: float
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """True when the time ``left`` is more than ``seconds`` after the time ``right``."""
+
+    left: Expression
+    right: Expression
+    seconds: float
+
+
 Expression = (
-    Column | Literal | Compare | Arithmetic | And | Or | Not | IsNull | IsNaN | InSet | Matches | Length
+    Column | Literal | Compare | Arithmetic | And | Or | Not | IsNull | IsNaN | InSet | Matches | Length | MultipleOf | Later
 )
 
 _COMPARE = {"EQ": "=", "NEQ": "<>", "LT": "<", "LTE": "<=", "GT": ">", "GTE": ">="}
@@ -115,11 +133,11 @@ def columns(expression: Expression) -> frozenset[str]:
             return frozenset((name,))
         case Literal():
             return frozenset()
-        case Compare(_, left, right) | Arithmetic(_, left, right):
+        case Compare(_, left, right) | Arithmetic(_, left, right) | Later(left, right):
             return columns(left) | columns(right)
         case And(terms) | Or(terms):
             return frozenset().union(*(columns(term) for term in terms))
-        case Not(term) | IsNull(term) | IsNaN(term) | InSet(term) | Matches(term) | Length(term):
+        case Not(term) | IsNull(term) | IsNaN(term) | InSet(term) | Matches(term) | Length(term) | MultipleOf(term):
             return columns(term)
 
 

@@ -1,16 +1,36 @@
-"""required: no null, and no NaN."""
+"""required, primaryKey, nullValues: no null, and no NaN."""
 
 from __future__ import annotations
 
-from checks.core.expression import Column, Expression, IsNaN, IsNull, Or
-from contracts.model import Rule
-from contracts.rules import RULES, RowRule
+from checks.core.expression import And, Column, Expression, IsNaN, IsNull, Not, Or
+from contracts.model import Data, Rule
+from contracts.rules import RULES, MetricRule, RowRule
+
+
+def empty(name: str, data: Data) -> Expression:
+    """True of null, and of NaN in a column of numbers; of a nested value only where what holds it is there."""
+    column = Column(name)
+    found: Expression = Or((IsNull(column), IsNaN(column))) if data.types.get(name) == "number" else IsNull(column)
+    holder = name.rpartition(".")[0]
+    return And((Not(IsNull(Column(holder))), found)) if holder and holder in data.types else found
 
 
 @RULES.register("required")
 class Required(RowRule):
     """Bad rows are null, or NaN in a column of numbers."""
 
-    def predicate(self, rule: Rule, logical_type: str) -> Expression | None:
-        column = Column(rule.column or "")
-        return Or((IsNull(column), IsNaN(column))) if logical_type == "number" else IsNull(column)
+    def predicate(self, rule: Rule, data: Data) -> Expression | None:
+        return empty(rule.column or "", data)
+
+
+@RULES.register("primaryKey")
+class PrimaryKey(Required):
+    """A part of the primary key is never null."""
+
+
+@RULES.register("nullValues")
+class NullValues(MetricRule):
+    """How many rows are null, or NaN in a column of numbers."""
+
+    def predicate(self, rule: Rule, data: Data) -> Expression | None:
+        return empty(rule.column or "", data)

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from checks.core.expression import Expression
 from contracts.model import Observation, Rule
-from contracts.rules import RULES, Broken
-
-
-def holds(operators: Mapping[str, Any], value: float) -> bool:
-    """Whether ``value`` satisfies every operator of a quality rule; mustBeBetween is inclusive."""
-    for operator, bound in operators.items():
-        match operator:
-            case "mustBe":
-                good = value == bound
-            case "mustNotBe":
-                good = value != bound
-            case "mustBeGreaterThan":
-                good = value > bound
-            case "mustBeGreaterOrEqualTo":
-                good = value >= bound
-            case "mustBeLessThan":
-                good = value < bound
-            case "mustBeLessOrEqualTo":
-                good = value <= bound
-            case "mustBeBetween":
-                good = bound[0] <= value <= bound[1]
-            case "mustNotBeBetween":
-                good = not bound[0] <= value <= bound[1]
-            case _:
-                raise LookupError(f"the operator {operator!r} is not known")
-        if not good:
-            return False
-    return True
+from contracts.rules import RULES, Broken, RuleKind, holds
 
 
 @RULES.register("rowCount")
-class RowCount:
-    """Broken when the window's rows do not satisfy the operators."""
+class RowCount(RuleKind):
+    """Broken when the window's rows, or those that `where` selects, do not satisfy the operators."""
 
-    def predicate(self, rule: Rule, logical_type: str) -> Expression | None:
-        return None
+    on_rows = False
 
     def judge(self, rule: Rule, seen: Observation) -> Broken:
-        if holds(rule.argument, seen.rows):
+        if rule.percent:
+            if rule.where is None:
+                raise LookupError("a row count has no percentage without the custom property where")
+            if not seen.rows:
+                raise LookupError("the window is empty")
+        value = 100 * seen.considered / seen.rows if rule.percent else seen.considered
+        if holds(rule.operators, value):
             return None
-        return seen.rows, {"rows": seen.rows}, f"{seen.rows} rows"
+        return seen.considered, {"rows": seen.considered}, f"{seen.considered:,} rows"

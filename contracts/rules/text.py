@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 from checks.core.expression import And, Column, Compare, Expression, IsNull, Length, Literal, Matches, Not
-from contracts.model import Rule
-from contracts.rules import RULES, RowRule
+from contracts.model import Data, Rule
+from contracts.rules import RULES, TEXTS, RowRule
 
 
 @RULES.register("pattern")
 class Pattern(RowRule):
     """Bad rows are texts in which the regular expression is found nowhere; the search is not anchored."""
 
-    def predicate(self, rule: Rule, logical_type: str) -> Expression | None:
-        column = Column(rule.column or "")
-        return And((Not(IsNull(column)), Not(Matches(column, str(rule.argument)))))
+    applies = TEXTS
+
+    def predicate(self, rule: Rule, data: Data) -> Expression | None:
+        return unmatched(rule.column or "", str(rule.argument))
+
+
+def unmatched(name: str, pattern: str) -> Expression:
+    """True of texts in which ``pattern`` is found nowhere."""
+    column = Column(name)
+    return And((Not(IsNull(column)), Not(Matches(column, pattern))))
 
 
 @RULES.register("minLength")
 class MinLength(RowRule):
-    def predicate(self, rule: Rule, logical_type: str) -> Expression | None:
+    """Bad rows are texts of fewer characters."""
+
+    applies = TEXTS
+
+    def predicate(self, rule: Rule, data: Data) -> Expression | None:
         return Compare("<", Length(Column(rule.column or "")), Literal(int(rule.argument)))
 
 
 @RULES.register("maxLength")
 class MaxLength(RowRule):
-    def predicate(self, rule: Rule, logical_type: str) -> Expression | None:
+    """Bad rows are texts of more characters."""
+
+    applies = TEXTS
+
+    def predicate(self, rule: Rule, data: Data) -> Expression | None:
         return Compare(">", Length(Column(rule.column or "")), Literal(int(rule.argument)))

@@ -12,19 +12,21 @@ from monitor.cli.edge import config_of, guarded, print_json
 @guarded
 def validate(context: typer.Context) -> None:
     """Check the configuration, its contracts, owners and channels."""
+    from contracts.document import read_yaml
     from contracts.lint import lint_document
-    from contracts.load import load_contract, read_yaml
+    from contracts.load import load_contract
 
     config = config_of(context)
     for name, monitor in config.monitors.items():
         if monitor.contract is not None:
-            contract = load_contract(monitor.contract)
-            text = monitor.contract.read_text(encoding="utf-8")
-            for finding in lint_document(read_yaml(text, str(monitor.contract)), str(monitor.contract)):
+            path = monitor.contract.path
+            contract = load_contract(path, monitor.contract.object)
+            text = path.read_text(encoding="utf-8")
+            for finding in lint_document(read_yaml(text, str(path), times_as_text=True), str(path)):
                 typer.echo(f"warning: {finding}", err=True)
             left = [r for r in contract.rules if r.not_evaluated]
             for rule in left:
-                typer.echo(f"warning: {monitor.contract}:{rule.line}: {rule.id}: {rule.not_evaluated}", err=True)
+                typer.echo(f"warning: {path}:{rule.line}: {rule.id}: {rule.not_evaluated}", err=True)
             typer.echo(f"{name}: contract {contract.id} {contract.version}: {len(contract.rules)} rules, {len(left)} not evaluated")
         typer.echo(f"{name}: owner {monitor.owner}, source {getattr(monitor.source, 'kind', '?')}, rollback {monitor.rollback.effective_mode}")
     for warning in config.warnings:

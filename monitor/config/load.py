@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from checks.core.errors import ConfigError, ContractError
-from contracts.load import Lined, read_yaml
+from contracts.document import Lined, read_yaml
 from monitor.config.model import Config, MonitorConfig
 from monitor.config.references import Place, resolve
 

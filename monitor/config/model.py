@@ -194,6 +194,32 @@ def _short_labels(value: Any) -> Any:
     return {"source": value} if isinstance(value, str) else value
 
 
+class ContractConfig(Section):
+    """An ODCS document: its ``path``, the ``object`` that the monitor's rows are (else its first), and where the ``data`` of
+    the other objects lies that foreign keys refer to."""
+
+    path: Path
+    object: str | None = None
+    data: dict[str, SerializeAsAny[Section]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, (str, Path)) else value
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _beside(cls, value: Any, info: ValidationInfo) -> Any:
+        return (info.context or {})["base"] / str(value)
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("data is a mapping from the names of objects to sources")
+        return {name: _build_source(source, info) for name, source in value.items()}
+
+
 class MonitorConfig(Section):
     """One model under watch."""
 
@@ -208,7 +234,7 @@ class MonitorConfig(Section):
     start: Moment | None = None
     end: Moment | None = None
     reference: Reference = Field(default_factory=lambda: Reference.model_validate({}))
-    contract: Path | None = None
+    contract: ContractConfig | None = None
     drift: Drift = Field(default_factory=Drift)
     task: Literal["binary", "multiclass", "regression"] = "binary"
     quality: Quality = Quality()
@@ -220,11 +246,6 @@ class MonitorConfig(Section):
     @classmethod
     def _source(cls, value: Any, info: ValidationInfo) -> Any:
         return _build_source(value, info)
-
-    @field_validator("contract", mode="before")
-    @classmethod
-    def _contract(cls, value: Any, info: ValidationInfo) -> Any:
-        return None if value is None else (info.context or {})["base"] / str(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> MonitorConfig:

@@ -16,12 +16,13 @@ from checks.core.outputs import OutputCounts
 from checks.core.profile import Binning, Profile, merge
 from checks.core.window import Window, WindowGrid
 from contracts.infer import infer_contract
-from contracts.judge import Bound, bind
+from contracts.judge import Bound
 from contracts.load import load_contract
 from contracts.model import Contract
 from monitor.clock import stopwatch
 from monitor.config.model import MonitorConfig
 from monitor.evaluation import sections
+from monitor.evaluation.contract import Setting, Usual, bind_contract, judge_contract, lineage_of, nested_of
 from monitor.evaluation.quality import check_columns, judge_quality, stored_quality
 from monitor.evaluation.resolve import resolve
 from monitor.evaluation.scan import sample_rows, scan
@@ -88,6 +89,8 @@ class Scanned:
     fingerprint: str
     snapshot: str
     plan: dict[str, Any]
+    apart: Mapping[str, str]
+    setting: Setting
 
 
 def outputs_to_bytes(binning: Binning, outputs: dict[str, OutputCounts]) -> bytes:
@@ -120,7 +123,7 @@ class Evaluator:
         self._sources: Kept[str, Source] = Kept(KEPT_SOURCES)
         self._profiles: Kept[tuple[str, str, Window, int], Profile] = Kept(KEPT_PROFILES)
         self._binnings: Kept[str, Binning] = Kept(KEPT_BINNINGS)
-        self._contracts: dict[tuple[str, float], Contract] = {}
+        self._contracts: dict[tuple[str, str | None, float], Contract] = {}
 
     @singledispatchmethod
     def answer(self, job: Job) -> Any:
@@ -130,7 +133,7 @@ class Evaluator:
         return self._sources.get(identity(config), lambda: open_source(config))
 
     def _reference_source(self, monitor: MonitorConfig, path: str) -> Source:
-        base = monitor.contract.parent if monitor.contract else None
+        base = monitor.contract.path.parent if monitor.contract else None
         plugin = SOURCES[sniff(path, base)]
         return self._source(plugin.config.model_validate({"path": path}, context={"base": base} if base else None))
 
@@ -139,10 +142,11 @@ class Evaluator:
 
     def _contract(self, monitor: MonitorConfig, binning: Binning | None, reference: Profile | None, types: dict[str, str]) -> Contract | None:
         if monitor.contract is not None:
-            stamp = monitor.contract.stat().st_mtime if monitor.contract.exists() else 0.0
-            key = (str(monitor.contract), stamp)
+            path, name = monitor.contract.path, monitor.contract.object
+            stamp = path.stat().st_mtime if path.exists() else 0.0
+            key = (str(path), name, stamp)
             if key not in self._contracts:
-                self._contracts[key] = load_contract(monitor.contract)
+                self._contracts[key] = load_contract(path, name)
             return self._contracts[key]
         if binning is None or reference is None or not reference.rows:
             return None
@@ -215,9 +219,15 @@ class Evaluator:
         results: list[RuleResult] = []
         reported: dict[str, str] = {}
         violations: tuple[dict[str, Any], ...] = ()
+        keys, kept = None, {}
         if bound is not None:
-            parts["contract"], added = sections.contract_section(bound, profile, promised, job.as_of, found.failed)
-            results += added
+            earlier = [(f"{b.window.start:%Y-%m-%dT%H:%MZ}", p) for b, p in zip(job.baseline, baseline, strict=True)]
+            usual = Usual(binning, reference, job.settings.types, earlier)
+            judged = judge_contract(
+                bound, profile, found.setting, promised, found.failed, found.apart, usual, job.stored.plan if job.stored else None,
+            )
+            parts["contract"], keys, kept = judged.section, judged.keys, judged.kept
+            results += judged.results
             violations = tuple(parts["contract"]["violations"])
             for violation in violations:
                 if violation["verdict"] == "fail" and violation["column"]:
@@ -252,8 +262,8 @@ class Evaluator:
             contract_id=contract.id if contract else "", contract_version=contract.version if contract else "",
             contract_hash=contract.hash if contract else "", seconds=round(stopwatch() - started, 4),
             violations=violations, drift_p_value=drift["p_value"], drift_learning=drift["learning"],
-            plan={**found.plan, "duplicate_ids": quality.duplicate_ids if quality else 0}, snapshot=found.snapshot,
-            outputs=outputs_to_bytes(binning, outputs) if outputs else None, days=days,
+            plan={**found.plan, **kept, "duplicate_ids": quality.duplicate_ids if quality else 0}, snapshot=found.snapshot,
+            outputs=outputs_to_bytes(binning, outputs) if outputs else None, days=days, keys=keys,
         )
 
     def _scanned(self, job: RunJob, binning: Binning, reference: Profile) -> Scanned:
@@ -267,18 +277,21 @@ class Evaluator:
             fingerprint, types = stored.fingerprint, dict(stored.plan.get("types", {}))
         contract = self._contract(monitor, binning, reference, job.settings.types)
         promised = types or job.settings.types
-        bound = bind(contract, promised, monitor.columns.ignore) if contract else None
+        setting = self._setting(job, source, contract)
+        bound = bind_contract(contract, setting, promised, stored.plan if stored else None, rows=bool(types)) if contract else None
         rules = {**(bound.predicates if bound else {}), **service_rules(monitor, types)}
         scored = monitor.columns.score is not None or monitor.columns.prediction is not None
         plan = Plan(
-            binning, rules, self._version(monitor, types), name, job.key, tuple(monitor.quality.slice_keys) if scored else (), scored
+            binning, rules, self._version(monitor, types), name, job.key, tuple(monitor.quality.slice_keys) if scored else (), scored,
+            nested=nested_of(bound, promised) if bound else {},
         )
-        lineage = plan.lineage(types)
+        lineage = plan.lineage(types) | (lineage_of(bound, promised) if bound else {})
         if stored is None:
             scanned = scan(source, plan, types, name, job.window, promised)
             return Scanned(
                 scanned.profile, types, bound, scanned.failed, scanned.unreadable, fingerprint, source.snapshot(),
-                {**lineage, "failed": dict(scanned.failed), "unreadable": dict(scanned.unreadable)},
+                {**lineage, "failed": dict(scanned.failed), "unreadable": dict(scanned.unreadable), "apart": dict(scanned.apart)},
+                scanned.apart, setting,
             )
         found = changes(stored.plan, lineage)
         if found:
@@ -289,7 +302,25 @@ class Evaluator:
             )
         failed, unreadable = stored.plan.get("failed", {}), stored.plan.get("unreadable", {})
         profile = Profile.from_bytes(stored.profile, binning)
-        return Scanned(profile, types, bound, failed, unreadable, fingerprint, stored.snapshot, {**stored.plan, **lineage})
+        apart = stored.plan.get("apart", {})
+        return Scanned(
+            profile, types, bound, failed, unreadable, fingerprint, stored.snapshot, {**stored.plan, **lineage}, apart, setting
+        )
+
+    def _setting(self, job: RunJob, source: Source, contract: Contract | None) -> Setting:
+        monitor = job.monitor
+        private = frozenset(monitor.columns.personal) | (contract.classified if contract else frozenset())
+
+        def other(name: str) -> Source:
+            data = monitor.contract.data if monitor.contract is not None else {}
+            if name not in data:
+                raise LookupError(f"no data is named for the object {name!r}: contract.data")
+            return self._source(data[name])
+
+        return Setting(
+            source, str(getattr(monitor.source, "kind", "")), monitor.columns.timestamp, job.window, job.as_of, job.key, monitor.columns.id,
+            private, tuple(monitor.columns.ignore), monitor.owner, other, job.keys,
+        )
 
     def _drift_of_day(
         self, job: RunJob, rollup: Rollup, binning: Binning, profile: Profile, broken: set[str],

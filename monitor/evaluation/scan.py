@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from checks.core.profile import Profile
+from checks.core.profile import Binning, Profile
 from checks.core.window import Window
 from monitor.ports import Engine, Relation, Source
 from monitor.profiling.arrow import Executor
@@ -23,11 +23,15 @@ ENGINE_SAMPLE = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A profile, the rules that could not be counted, and the columns that could not be read, each with why."""
+    """A profile, the rules that could not be counted, and the columns that could not be read, each with why.
+
+    ``apart`` names the rules that the engine could not count, with why, and that were counted from fetched rows.
+    """
 
     profile: Profile
     failed: Mapping[str, str]
     unreadable: Mapping[str, str]
+    apart: Mapping[str, str] = field(default_factory=dict)
 
 
 def scan(
@@ -40,12 +44,27 @@ def scan(
     """
     known = promised if promised is not None else types
     if isinstance(source, Engine) and types:
-        pushed = PushDown(plan, known)
+        inside = {rule: "the engine is not asked for values inside values" for rule, e in plan.rules.items() if plan.inside(e, types)}
+        pushed = PushDown(replace(plan, rules={r: e for r, e in plan.rules.items() if r not in inside}, nested={}), known)
         profile = source.aggregate(plan.columns(types), timestamp, window, pushed.scan)
-        return Scan(profile, pushed.failed, pushed.unreadable)
+        apart = inside | pushed.failed
+        failed = _apart(source, plan, types, timestamp, window, known, apart, profile) if apart else {}
+        return Scan(profile, failed, pushed.unreadable, {r: why for r, why in apart.items() if r not in failed})
     executor = Executor(plan, known)
     batches = source.read(plan.columns(types), timestamp, window, plan.dictionaries) if types else ()
     return Scan(executor.scan(batches), executor.failed, executor.unreadable)
+
+
+def _apart(
+    source: Source, plan: Plan, types: Mapping[str, str], timestamp: str | None, window: Window | None, known: Mapping[str, str],
+    rules: Mapping[str, str], profile: Profile,
+) -> dict[str, str]:
+    """Counts rules that the engine could not count from the columns that they read; answers those that fail here, too."""
+    again = Plan(Binning(()), {rule: plan.rules[rule] for rule in rules}, nested=plan.nested, cross=False)
+    executor = Executor(again, known)
+    counted = executor.scan(source.read(again.columns(types), timestamp, window))
+    profile.rules |= counted.rules
+    return {rule: f"{rules[rule]}; apart: {why}" for rule, why in executor.failed.items()}
 
 
 def sample_rows(

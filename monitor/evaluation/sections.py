@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from checks.calibration.chart import DriftScore, Driver
@@ -13,9 +12,6 @@ from checks.core.profile import Binning, ColumnProfile, Profile
 from checks.core.result import Statistic, Verdict, finite, roll_up
 from checks.evaluate import evaluate
 from checks.statistics import STATISTICS
-from contracts.judge import Bound, as_json
-from contracts.judge import judge as judge_contract
-from contracts.model import Observation
 from monitor.config.model import MonitorConfig
 from monitor.ports import RuleResult
 from monitor.profiling.plan import ERRORS
@@ -28,50 +24,6 @@ def number(value: float | None) -> float | None:
     """A finite number with six significant digits, or None."""
     value = finite(value)
     return None if value is None else float(f"{value:.6g}")
-
-
-def contract_section(
-    bound: Bound, profile: Profile, types: Mapping[str, str], as_of: datetime, failed: Mapping[str, str],
-) -> Section:
-    """The contract's verdict: every rule passes, is violated, or is listed as not evaluated."""
-    facts = {name: _facts(column) for name, column in profile.columns.items()}
-    last = datetime.fromtimestamp(profile.last / 1e6, UTC) if profile.last is not None else None
-    outcome = judge_contract(bound, profile.rules, Observation(profile.rows, as_of, types, last, facts), failed)
-    results = [RuleResult(f"contract.{rule}", "contract", "pass", n=profile.rows) for rule in outcome.passed]
-    for violation in outcome.violations:
-        results.append(
-            RuleResult(
-                f"contract.{violation.rule.id}", "contract", str(violation.verdict), violation.fraction, None, None,
-                violation.rows, violation.rule.column, reason=f"{violation.rule.id}: {violation.reason}",
-            )
-        )
-    verdicts = [v.verdict for v in outcome.violations] + [Verdict.ERROR for n in outcome.not_evaluated if n.error]
-    if not profile.rows and not verdicts:
-        verdicts = [Verdict.NO_DATA]
-    section = {
-        "verdict": str(roll_up(verdicts)),
-        "violations": [as_json(violation) for violation in outcome.violations],
-        "not_evaluated": [{"rule": n.rule.id, "reason": n.reason, "line": n.rule.line} for n in outcome.not_evaluated],
-        "rules": {
-            "total": len(bound.contract.rules), "executed": len(outcome.passed) + len([
-                v for v in outcome.violations if v.rule.kind not in ("missingColumn", "extraColumn")
-            ]),
-            "manual": sum(n.rule.manual for n in outcome.not_evaluated),
-            "not_evaluated": sum(not n.rule.manual and not n.error for n in outcome.not_evaluated),
-            "error": sum(n.error for n in outcome.not_evaluated),
-        },
-        "contract": {"id": bound.contract.id, "version": bound.contract.version, "hash": bound.contract.hash},
-    }
-    return section, results
-
-
-def _facts(column: ColumnProfile) -> dict[str, float]:
-    facts: dict[str, float] = {}
-    if finite(column.minimum) is not None:
-        facts = {"min": float(column.minimum), "max": float(column.maximum)}
-    if column.missing:
-        facts["missing"] = column.missing
-    return facts
 
 
 def data_section(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,18 +17,15 @@ from checks.core.profile import Profile
 from monitor.arrow_types import logical_type, to_micros
 from monitor.profiling import kernel
 from monitor.profiling.lanes import Lane, buffers, encoded
-from monitor.profiling.lower import lower, matching, patterns, replace_matches
+from monitor.profiling.lower import lower, patterns
+from monitor.profiling.masks import NOT_COUNTABLE, Masks, in_python
+from monitor.profiling.nested import Nested
 from monitor.profiling.plan import Plan, unreadable_columns
 from monitor.profiling.shortcuts import FEW, Ranges, flags
 
 THREADS = 2
 SMALL = 20_000
 """Batches below so many rows are counted by one thread."""
-
-_NOT_COUNTABLE = (
-    nw.exceptions.NarwhalsError, pa.ArrowException, TypeError, ValueError, NotImplementedError, AttributeError, re.error,
-)
-"""What an engine raises for a predicate that it cannot run; the rule alone is then reported as error."""
 
 
 class Executor:
@@ -41,8 +37,8 @@ class Executor:
 
     def __init__(self, plan: Plan, types: Mapping[str, str]) -> None:
         self._plan = plan
-        self._types = types
-        self._python: set[str] = set()
+        self._types = {**types, **plan.nested} if plan.nested else types
+        self._masks = Masks(self._types)
         self.failed: dict[str, str] = {}
         self.unreadable = unreadable_columns(plan, types)
         self._rule_columns = {rule: sorted(columns_of(e)) for rule, e in plan.rules.items()}
@@ -95,9 +91,13 @@ class Executor:
         found: dict[str, int] = {}
         plain: dict[str, Expression] = {}
         coded: dict[str, dict[str, Expression]] = {}
+        inner: dict[str, Expression] = {}
         ranges = Ranges(dict(zip(batch.schema.names, batch.columns, strict=True)))
         for rule, expression in self._plan.rules.items():
             if rule in self.failed:
+                continue
+            if self._plan.inside(expression, batch.schema.names):
+                inner[rule] = expression
                 continue
             names = self._rule_columns[rule]
             known = ranges.count(expression) if set(names) <= set(batch.schema.names) else None
@@ -130,6 +130,17 @@ class Executor:
             arrays = [batch.column(n) for n in wanted]
             flat = [a.dictionary_decode() if pa.types.is_dictionary(a.type) else a for a in arrays]
             found |= self._count_all(pa.table(dict(zip(wanted, flat, strict=True))), plain, None)
+        return found | self._inner(batch, inner)
+
+    def _inner(self, batch: pa.RecordBatch, rules: Mapping[str, Expression]) -> dict[str, int]:
+        """Rows with a nested value that a rule counts."""
+        found = {}
+        nested = Nested(batch, self._types)
+        for rule, expression in rules.items():
+            try:
+                found[rule] = int(self._masks.of(batch, rule, expression, nested).sum())
+            except NOT_COUNTABLE as error:
+                self.failed[rule] = (str(error).splitlines() or [type(error).__name__])[0]
         return found
 
     def _count_all(self, table: pa.Table, pending: Mapping[str, Expression], weights: Any) -> dict[str, int]:
@@ -137,7 +148,7 @@ class Executor:
         names = {rule: f"r{index}" for index, rule in enumerate(pending)}
         try:
             return self._select(frame, {rule: self._flag(e, table, rule) for rule, e in pending.items()}, names, weights)
-        except _NOT_COUNTABLE:
+        except NOT_COUNTABLE:
             return self._one_by_one(frame, table, pending, names, weights)
 
     @staticmethod
@@ -158,10 +169,10 @@ class Executor:
                 if attempt == "python":
                     if not patterns(expression):
                         break
-                    self._python.add(rule)
+                    self._masks.python.add(rule)
                 try:
                     counts |= self._select(frame, {rule: self._flag(expression, table, rule)}, names, weights)
-                except _NOT_COUNTABLE as error:
+                except NOT_COUNTABLE as error:
                     self.failed[rule] = (str(error).splitlines() or [type(error).__name__])[0]
                     continue
                 self.failed.pop(rule, None)
@@ -170,12 +181,8 @@ class Executor:
 
     def _flag(self, expression: Expression, table: pa.Table, rule: str) -> nw.Expr:
         """1 for the rows that the rule counts, else 0."""
-        if rule in self._python:
-            known = {}
-            for found in patterns(expression):
-                texts = table.column(getattr(found.term, "name", "")).unique().to_pylist()
-                known[found] = tuple(matching(texts, found.pattern))
-            expression = replace_matches(expression, known)
+        if rule in self._masks.python:
+            expression = in_python(expression, table)
         return nw.when(lower(expression, self._types)).then(1).otherwise(0)
 
 

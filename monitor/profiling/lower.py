@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import reduce
 from typing import Any
 
@@ -20,13 +19,18 @@ from checks.core.expression import (
     InSet,
     IsNaN,
     IsNull,
+    Later,
     Length,
     Literal,
     Matches,
+    MultipleOf,
     Not,
     Or,
     columns,
 )
+
+PATTERN_SECONDS = 2.0
+"""How long a pattern may search one text."""
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "<>": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -66,6 +70,20 @@ def lower(expression: Expression, types: Mapping[str, str]) -> nw.Expr:
             return lower(term, types).str.contains(pattern)
         case Length(term):
             return lower(term, types).str.len_chars()
+        case MultipleOf(term, step):
+            return _multiple(term, step, types)
+        case Later(left, right, seconds):
+            return (lower(left, types) - lower(right, types)) > nw.lit(timedelta(seconds=seconds))
+
+
+def _multiple(term: Expression, step: float, types: Mapping[str, str]) -> nw.Expr:
+    value = lower(term, types)
+    if isinstance(term, Column) and types.get(term.name) == "integer" and step == int(step):
+        whole: nw.Expr = value % int(step) == 0
+        return whole
+    times = value.cast(nw.Float64) / step
+    apart: nw.Expr = (times - times.round(0)).abs() <= times.abs() * 1e-15 + 1e-9
+    return apart
 
 
 def _temporal(left: Expression, right: Expression, types: Mapping[str, str]) -> tuple[Any, Any]:
@@ -82,10 +100,25 @@ def _temporal(left: Expression, right: Expression, types: Mapping[str, str]) -> 
     return sides[0], sides[1]
 
 
+class PatternTimeout(Exception):
+    """A pattern took too long on one text."""
+
+
 def matching(values: list[Any], pattern: str) -> list[Any]:
-    """The texts in which Python's ``re`` finds ``pattern``: for patterns that an engine cannot run."""
-    compiled = re.compile(pattern)
-    return [value for value in values if isinstance(value, str) and compiled.search(value)]
+    """The texts in which ``pattern`` is found: for patterns that an engine cannot run. `PatternTimeout` for one that does
+    not end."""
+    import regex
+
+    compiled = regex.compile(pattern)
+    found = []
+    for value in values:
+        try:
+            if isinstance(value, str) and compiled.search(value, timeout=PATTERN_SECONDS):
+                found.append(value)
+        except TimeoutError:
+            text = f"the pattern {pattern!r} took longer than {PATTERN_SECONDS:g} s on a text of {len(value)} characters"
+            raise PatternTimeout(text) from None
+    return found
 
 
 def patterns(expression: Expression) -> list[Matches]:
@@ -95,9 +128,9 @@ def patterns(expression: Expression) -> list[Matches]:
             return [expression]
         case And(terms) | Or(terms):
             return [found for term in terms for found in patterns(term)]
-        case Not(term) | IsNull(term) | IsNaN(term) | InSet(term) | Length(term):
+        case Not(term) | IsNull(term) | IsNaN(term) | InSet(term) | Length(term) | MultipleOf(term):
             return patterns(term)
-        case Compare(_, left, right) | Arithmetic(_, left, right):
+        case Compare(_, left, right) | Arithmetic(_, left, right) | Later(left, right):
             return patterns(left) + patterns(right)
     return []
 
@@ -129,6 +162,8 @@ def without_nan(expression: Expression, types: Mapping[str, str]) -> Expression:
         case Compare(symbol, left, right) if symbol != "<>":
             sides = [s for s in (left, right) if any(types.get(name) == "number" for name in columns(s))]
             return And((expression, *(Not(IsNaN(side)) for side in sides))) if sides else expression
+        case MultipleOf(term):
+            return And((expression, Not(IsNaN(term))))
         case And(terms):
             return And(tuple(map(again, terms)))
         case Or(terms):

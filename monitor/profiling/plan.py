@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from checks.core.binning import Binning, ColumnBinning
 from checks.core.expression import Column, Compare, Expression, Literal, columns
 from monitor.config.model import MonitorConfig
+from monitor.profiling.nested import top_of
 
 ERRORS = "service.errors"
 """The internal rule that counts answers with a server error."""
@@ -21,7 +22,8 @@ class Plan:
     """One scan: the binning, the predicates to count, and which columns are read.
 
     ``key`` keys the hashes of category texts that may not be stored. ``slices`` cut the joint counts of score, prediction
-    and label, which ``outputs`` asks for; ``cross`` asks for the cross products of the numeric features.
+    and label, which ``outputs`` asks for; ``cross`` asks for the cross products of the numeric features; ``nested`` are the
+    logical types of the paths inside columns that the rules read.
     """
 
     binning: Binning
@@ -32,6 +34,7 @@ class Plan:
     slices: tuple[tuple[str, ...], ...] = ()
     outputs: bool = False
     cross: bool = True
+    nested: Mapping[str, str] = field(default_factory=dict)
 
     def columns(self, available: Mapping[str, str]) -> list[str]:
         """The columns that the scan reads, of those that are there."""
@@ -40,7 +43,13 @@ class Plan:
             wanted += sorted(columns(predicate))
         if self.version:
             wanted.append(self.version)
+        if self.nested:
+            wanted = [name if name in available else top_of(name, available) or name for name in wanted]
         return [name for name in dict.fromkeys(wanted) if name in available]
+
+    def inside(self, expression: Expression, available: Collection[str]) -> bool:
+        """Whether ``expression`` reads a path inside a column."""
+        return bool(self.nested) and any(name in self.nested and name not in available for name in columns(expression))
 
     @property
     def dictionaries(self) -> frozenset[str]:
@@ -49,8 +58,13 @@ class Plan:
 
     def lineage(self, types: Mapping[str, str]) -> dict[str, Any]:
         """What is stored with a profile, to know later whether it still answers: digests of the rules, slices, types."""
-        rules = {rule: hashlib.sha256(repr(expression).encode()).hexdigest()[:8] for rule, expression in self.rules.items()}
+        rules = {rule: digest_of(expression) for rule, expression in self.rules.items()}
         return {"rules": rules, "slices": [list(group) for group in self.slices], "types": dict(types)}
+
+
+def digest_of(value: Any) -> str:
+    """A short text that is equal for equal predicates and queries."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:8]
 
 
 def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -60,6 +74,8 @@ def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     rules, slices = stored.get("rules", {}), stored.get("slices", [])
     found = [f"rule {rule} is new" for rule in wanted["rules"] if rule not in rules]
     found += [f"what rule {rule} counts has changed" for rule, digest in wanted["rules"].items() if rules.get(rule, digest) != digest]
+    asked = stored.get("queries", {})
+    found += [f"what rule {rule} asks has changed" for rule, digest in wanted.get("queries", {}).items() if asked.get(rule) != digest]
     return found + [f"slice {' & '.join(group)} is new" for group in wanted["slices"] if group not in slices]
 
 

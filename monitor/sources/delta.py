@@ -75,6 +75,9 @@ class DeltaSource:
         self._load(newest=True)
         return {field.name: logical_type(field.type) for field in self._dataset().schema}
 
+    def schema(self, timestamp: str | None, window: Window | None) -> pa.Schema:
+        return self._dataset().schema
+
     def types_in(self, timestamp: str | None, window: Window) -> dict[str, str]:
         from monitor.arrow_types import logical_type
 

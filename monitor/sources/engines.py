@@ -131,6 +131,19 @@ def collected(query: nw.LazyFrame[Any]) -> list[dict[str, Any]]:
     return query.collect("pyarrow").rows(named=True)
 
 
+def with_rows(text: str, names: Sequence[str], rows: Any, dialect: str) -> Any:
+    """The syntax tree of ``text`` in which tables called ``names`` are the subquery ``rows``."""
+    import sqlglot
+    from sqlglot import exp
+
+    wanted = {name.lower() for name in names}
+    tree = sqlglot.parse_one(text, dialect=dialect)
+    for table in list(tree.find_all(exp.Table)):
+        if table.name.lower() in wanted:
+            table.replace(exp.Subquery(this=rows.copy(), alias=exp.TableAlias(this=exp.to_identifier(table.alias or table.name, quoted=True))))
+    return tree
+
+
 class PlainRelation:
     """What every engine can do as it is."""
 
@@ -204,6 +217,10 @@ class EngineSource(ABC):
 
     def types_in(self, timestamp: str | None, window: Window) -> dict[str, str]:
         return self.types()
+
+    def schema(self, timestamp: str | None, window: Window | None) -> pa.Schema:
+        with self.session() as frame:
+            return frame.head(0).collect("pyarrow").to_native().schema
 
     def fingerprint(self, timestamp: str | None, window: Window) -> str:
         """Rows of the window and, where there is an ingestion time, the newest."""

@@ -229,6 +229,21 @@ class FilesSource:
                 raise SchemaError(f"{part.path} has no column {lacking[0]!r}, which other files of the window have")
         return {name: kind for name, (kind, _) in merged.items()}
 
+    def schema(self, timestamp: str | None, window: Window | None) -> pa.Schema:
+        import pyarrow as pa
+
+        from monitor.arrow_types import arrow_type
+
+        _, parts = self._parts(timestamp, window)
+        found: dict[str, Any] = {}
+        for part in parts:
+            for field in part.schema:
+                if field.name not in found or pa.types.is_null(found[field.name]):
+                    found[field.name] = field.type
+            for name, kind in part_types(part).items():
+                found.setdefault(name, arrow_type(kind))
+        return pa.schema(list(found.items()))
+
     def fingerprint(self, timestamp: str | None, window: Window) -> str:
         _, parts = self._parts(timestamp, window)
         text = "\n".join(f"{p.path} {p.size} {p.modified.isoformat()} {p.rows}" for p in parts)

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -106,6 +106,36 @@ class SparkRelation(PlainRelation):
 
         found: nw.LazyFrame[Any] = nw.from_native(self.frame.to_native().sample(fraction=fraction, seed=SEED))
         return found
+
+    dialect = "spark"
+
+    def query(self, text: str, names: Sequence[str], seconds: float) -> list[tuple[Any, ...]]:
+        native = self.frame.to_native()
+        session = native.sparkSession
+        late = threading.Event()
+        tag = "driftd-contract"
+
+        def end() -> None:
+            late.set()
+            session.interruptTag(tag)
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        for name in names:
+            native.createOrReplaceTempView(f"`{name}`")
+        session.addTag(tag)
+        timer.start()
+        try:
+            return [tuple(row) for row in session.sql(text).limit(1001).collect()]
+        except self.errors:
+            if late.is_set():
+                raise LookupError(f"the query took longer than {seconds:g} s and was ended") from None
+            raise
+        finally:
+            timer.cancel()
+            session.removeTag(tag)
+            for name in names:
+                session.catalog.dropTempView(name)
 
     def fatal(self, error: Exception) -> bool:
         text = str(error)

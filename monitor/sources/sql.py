@@ -21,7 +21,7 @@ from checks.core.window import format_duration
 from monitor.config.types import Duration, Section
 from monitor.ports import Relation, Source
 from monitor.sources import SOURCES, SourcePlugin
-from monitor.sources.engines import EngineSource, PlainRelation, check_select, first_line
+from monitor.sources.engines import EngineSource, PlainRelation, check_select, first_line, with_rows
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 BATCH_ROWS = 65_536
 CONNECT_SECONDS = 10
 KEPT = 4
+MOST_ROWS = 1001
 SCATTERED = 0.2
 """PostgreSQL's cost of one row of a window, from which the window is found only once: 0.03 is a scan that keeps all rows."""
 
@@ -122,6 +123,7 @@ class SqlRelation(PlainRelation):
         self._native = native
         self._fatal = fatal
         self.errors = errors
+        self.dialect = str(native.get_backend().dialect.__name__).lower()
         self.frame: nw.LazyFrame[Any] = nw.from_native(native)
 
     def sample(self, fraction: float) -> nw.LazyFrame[Any]:
@@ -133,6 +135,30 @@ class SqlRelation(PlainRelation):
 
     def fatal(self, error: Exception) -> bool:
         return isinstance(error, self._fatal)
+
+    def query(self, text: str, names: Sequence[str], seconds: float) -> list[tuple[Any, ...]]:
+        backend = self._native.get_backend()
+        tree = with_rows(text, names, backend.compiler.to_sqlglot(self._native), self.dialect)
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            backend.con.interrupt()
+
+        timer = threading.Timer(seconds, end) if hasattr(backend.con, "interrupt") else None
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        try:
+            found: list[tuple[Any, ...]] = backend.con.execute(tree.sql(self.dialect)).fetchmany(MOST_ROWS)
+        except self._fatal:
+            if late.is_set():
+                raise LookupError(f"the query took longer than {seconds:g} s and was ended") from None
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return found
 
 
 class PostgresRelation(SqlRelation):
@@ -160,6 +186,21 @@ class PostgresRelation(SqlRelation):
         (row,) = self._execute("EXPLAIN (FORMAT JSON) " + self._backend.compile(native))
         plan = row[0][0]["Plan"]
         return bool(plan["Total Cost"] > SCATTERED * max(plan["Plan Rows"], 1000))
+
+    def query(self, text: str, names: Sequence[str], seconds: float) -> list[tuple[Any, ...]]:
+        import psycopg
+
+        tree = with_rows(text, names, self._backend.compiler.to_sqlglot(self._native), self.dialect)
+        connection = self._backend.con
+        (before,) = connection.execute("SHOW statement_timeout").fetchone()
+        try:
+            with connection.transaction():
+                connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(int(seconds * 1000)),))
+                found: list[tuple[Any, ...]] = connection.execute(tree.sql(self.dialect)).fetchmany(MOST_ROWS)
+                connection.execute("SELECT set_config('statement_timeout', %s, true)", (before,))
+        except psycopg.errors.QueryCanceled:
+            raise LookupError(f"the query took longer than {seconds:g} s and was ended") from None
+        return found
 
     def _execute(self, sql: str) -> list[Any]:
         with self._backend.con.transaction():  # a savepoint, so that a query that fails ends nothing else

@@ -1,0 +1,29 @@
+"""Values as people may see them: type, length, shape and a keyed hash, not the value."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any
+
+MOST_SHAPE = 40
+
+
+def masked(value: Any, key: bytes) -> dict[str, Any]:
+    """``{"type", "length", "shape", "hash"}`` of a value: ``aaa@aaa.aaa`` for an address, and 8 hex digits of a keyed hash."""
+    text = str(value)
+    kind = "null" if value is None else type(value).__name__
+    digest = hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:8]
+    return {"type": kind, "length": len(text), "shape": shape(text), "hash": digest}
+
+
+def shape(text: str) -> str:
+    """Letters as a and A, digits as 9, all else as it is."""
+    found = "".join("9" if c.isdigit() else "A" if c.isalpha() and c.isupper() else "a" if c.isalpha() else c for c in text[:MOST_SHAPE])
+    return found + ("..." if len(text) > MOST_SHAPE else "")
+
+
+def shown(value: Any, key: bytes, *, plain: bool) -> dict[str, Any]:
+    """The masked value, and the value itself where it may be shown."""
+    found = masked(value, key)
+    return {**found, "value": value if isinstance(value, (str, int, float, bool, type(None))) else str(value)} if plain else found

@@ -1,0 +1,87 @@
+"""sql: one read-only SELECT over the window whose number the operators bound."""
+
+from __future__ import annotations
+
+import re
+
+from contracts.model import Data, Observation, Rule
+from contracts.query import Query, Sql
+from contracts.rules import RULES, Broken, RuleKind, holds
+
+_OBJECT = re.compile(r"\$?\{\s*(object|table|model|schema)\s*\}")
+_PROPERTY = re.compile(r"\$?\{\s*(property|column|field)\s*\}")
+TABLE = "driftd_window"
+WRITES = (
+    "Insert", "Update", "Delete", "Into", "Merge", "Create", "Drop", "Alter", "Copy", "Command", "Attach", "Detach", "Pragma", "Set",
+    "Use", "Grant", "TruncateTable", "Export", "LoadData", "Install", "Lock",
+)
+READS = ("ReadCSV", "ReadParquet")
+FILE_FUNCTIONS = re.compile(
+    r"^(read_|pg_read|pg_ls|pg_stat_file|lo_|dblink|glob$|parquet_|sniff_|query$|query_table$|getenv$|current_setting$|set_config$|"
+    r"pg_sleep|sleep$|benchmark$|sqlite_|postgres_|mysql_|iceberg_|delta_|httpfs|http_|xp_|java_method$|reflect$|load_|copy_|st_read|"
+    r"txid|nextval$|setval$|query_to_xml|table_to_xml|database_to_xml|schema_to_xml|pg_terminate|pg_cancel|pg_reload|pg_rotate|pg_logical|pg_advisory)", re.I,
+)
+
+
+class SqlRefused(ValueError):
+    """The query writes, reads files, or is no SELECT."""
+
+
+def rendered(text: str, column: str | None) -> str:
+    """The query with the placeholders of object and property filled in."""
+    quoted = '"' + column.replace('"', '""') + '"' if column else ""
+    found = _OBJECT.sub(TABLE, text)
+    if _PROPERTY.search(found) and not column:
+        raise LookupError("the query names {property}, and the rule is on no property")
+    return _PROPERTY.sub(lambda match: quoted, found).strip().rstrip(";")
+
+
+def check(text: str, dialect: str, names: frozenset[str]) -> None:
+    """`SqlRefused` for what could do harm, `LookupError` for what driftd cannot run: ``names`` are those of the window."""
+    import sqlglot
+    from sqlglot import exp
+
+    try:
+        parsed = sqlglot.parse(text, dialect=dialect)
+    except sqlglot.errors.SqlglotError as error:
+        raise LookupError(f"the query is not SQL: {str(error).splitlines()[0]}") from None
+    if len(parsed) != 1 or not isinstance(parsed[0], exp.Query):
+        raise SqlRefused("the query must be one SELECT")
+    tree = parsed[0]
+    for node in tree.walk():
+        kind = type(node).__name__
+        if kind in WRITES:
+            raise SqlRefused(f"the query must be one SELECT that writes nothing; it has {node.sql()[:60]!r}")
+        name = str(node.this) if isinstance(node, exp.Anonymous) else kind if kind in READS else ""
+        if kind in READS or (name and FILE_FUNCTIONS.match(name)):
+            raise SqlRefused(f"the query calls {name or kind}, which reads files or settings, or waits")
+    inside = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
+    for table in tree.find_all(exp.Table):
+        if not isinstance(table.this, exp.Identifier):
+            raise SqlRefused(f"the query reads {table.sql()[:60]!r}, which is no table of the contract")
+        name = table.name
+        if re.search(r"[/\\.:*]", name):
+            raise SqlRefused(f"the query reads the file {name!r}")
+        if name.lower() not in inside | {TABLE} | {n.lower() for n in names}:
+            raise LookupError(f"the query reads the table {name!r}; only the rows of the window, {{object}}, are there")
+
+
+@RULES.register("sql")
+class SqlRule(RuleKind):
+    """Broken when the one number that the query gives does not satisfy the operators."""
+
+    def query(self, rule: Rule, data: Data) -> Query | None:
+        if not rule.operators:
+            raise LookupError("the rule has no operator such as mustBe")
+        text = rendered(str(rule.argument), rule.column)
+        check(text, "duckdb", frozenset((str(rule.written.get("object", "")),)))
+        return Sql(text, str(rule.written.get("object", "")), rule.column)
+
+    def judge(self, rule: Rule, seen: Observation) -> Broken:
+        value = seen.answer["value"]
+        if value is None:
+            raise LookupError("the query gave null")
+        if holds(rule.operators, value):
+            return None
+        bad = int(value) if float(value) == int(value) and 0 <= value <= seen.rows else seen.rows
+        return bad, {"value": value}, f"the query gave {value:g}"
