@@ -67,5 +67,9 @@ class ObjectRequired(RowRule):
     applies = frozenset(("object", "map"))
 
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
-        missing = tuple(IsNull(Column(f"{rule.column}.{name}")) for name in rule.argument)
-        return And((Not(IsNull(Column(rule.column or ""))), missing[0] if len(missing) == 1 else Or(missing)))
+        there = Not(IsNull(Column(rule.column or "")))
+        paths = [f"{rule.column}.{name}" for name in rule.argument]
+        if any(path not in data.types for path in paths):  # the type has no such property: every object lacks it
+            return there
+        missing = tuple(IsNull(Column(path)) for path in paths)
+        return And((there, missing[0] if len(missing) == 1 else Or(missing)))

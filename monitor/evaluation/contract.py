@@ -22,7 +22,7 @@ from checks.core.window import Window, iso
 from contracts.causes import Clues, redelivered, suspect
 from contracts.judge import SCOPE, Bound, as_json, bind, judge, tally, verdict_of
 from contracts.masking import masked, shown
-from contracts.model import Contract, ContractOutcome, Data, Observation, Violation
+from contracts.model import Column, Contract, ContractOutcome, Data, Observation, Violation
 from contracts.query import ForeignKey
 from monitor.ports import Engine, Relation, RuleResult, Source
 from monitor.profiling.nested import nested_types
@@ -97,7 +97,11 @@ def bind_contract(
     elif rows and types and _needs_schema(contract, types):
         schema = setting.source.schema(setting.timestamp, setting.window)
         natives = {f.name: str(f.type) for f in schema if pa.types.is_timestamp(f.type) or pa.types.is_time(f.type)}
-        nested = nested_types(schema, contract.columns)
+        named = [
+            Column(f"{rule.column}.{name}", None, None, rule.line, rule.column)
+            for rule in contract.rules if rule.kind == "objectRequired" and not rule.elsewhere for name in rule.argument
+        ]
+        nested = nested_types(schema, [*contract.columns, *(c for c in named if contract.column(c.name) is None)])
     naive = frozenset(name for name, text in natives.items() if "tz=" not in text)
     data = Data({**types, **nested}, setting.as_of, natives, naive, setting.kind in TEXTUAL, setting.timestamp)
     bound = bind(contract, data, setting.ignored)

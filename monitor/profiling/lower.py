@@ -64,6 +64,8 @@ def lower(expression: Expression, types: Mapping[str, str]) -> nw.Expr:
             if isinstance(term, Column) and types.get(term.name) != "number":
                 return nw.col(term.name).is_null() & nw.lit(False)  # of as many rows as the others
             return lower(term, types).cast(nw.Float64).is_nan().fill_null(False)
+        case InSet(term, ()):
+            return lower(term, types).is_null() & nw.lit(False)
         case InSet(term, values):
             return lower(term, types).is_in(list(values))
         case Matches(term, pattern):
