@@ -179,6 +179,7 @@ class Announcer:
             tokens=int(balance(monitor.drift.budget, incidents.tokens(connection, monitor.name), window.start)),
             runbook=monitor.runbook, public_url=self._config.public_url, report=report_name(monitor.name, window),
             delayed=done.now - newest > late,
+            contract_change=runs.contract_change(connection, row.monitor, start) if row.family == "contract" else None,
         )
 
     @staticmethod

@@ -13,9 +13,11 @@ from sqlalchemy.engine import Connection, Row
 from checks.core.errors import DriftdError, PlanChanged, SourceError, StoreError, WorkerError
 from checks.core.result import Verdict, roll_up
 from checks.core.window import Window, iso
+from contracts.parse import MOST_HISTORY
 from monitor import __version__
 from monitor.alerting.drift import decide
 from monitor.alerting.fold import DEFERRED, DRIFT_RULE
+from monitor.alerting.violations import beside
 from monitor.announce import Announcer, Committed
 from monitor.clock import Clock
 from monitor.config.model import Config, MonitorConfig
@@ -160,9 +162,25 @@ class Pipeline:
         baseline, rolled = self._baseline(prepared, window)
         job = RunJob(
             prepared.monitor, prepared.settings, prepared.binning, prepared.key, window, moment, now, baseline, prepared.reference,
-            stored, rolled,
+            stored, rolled, self._keys(prepared.monitor.name, window),
         )
         return self.workers.run(job), moment, baseline
+
+    def _keys(self, name: str, window: Window) -> tuple[tuple[datetime, bytes], ...]:
+        if self.store is None:
+            return ()
+        with self.store.read() as connection:
+            return runs.key_digests(connection, name, window.start, MOST_HISTORY)
+
+    @staticmethod
+    def _beside(connection: Connection, name: str, window: Window, outcome: Outcome) -> Outcome:
+        """The outcome with its contract section beside that of the window before."""
+        section = outcome.sections.get("contract")
+        if section is None:
+            return outcome
+        known = runs.section_before(connection, name, window.start, "contract")
+        section = beside(section, known[1] if known else None, iso(known[0]) if known else "")
+        return replace(outcome, sections={**outcome.sections, "contract": section}, violations=tuple(section["violations"]))
 
     def check(self, name: str, window: Window | None = None) -> dict[str, Any]:
         """Evaluate one window now and store nothing; answers the check object."""
@@ -174,6 +192,9 @@ class Pipeline:
         except (SourceError, WorkerError) as error:
             return error_object(name, window, as_of(self.clock.now(), window, prepared.lateness), str(error))
         spent, owner_spent = self._spent(prepared.monitor)
+        if self.store is not None:
+            with self.store.read() as connection:
+                outcome = self._beside(connection, name, window, outcome)
         outcome, _ = self._decide(prepared, window, outcome, spent, owner_spent, False)
         return check_object(name, window, moment, outcome, prepared.binning_hash, len(baseline))
 
@@ -275,6 +296,7 @@ class Pipeline:
             is_open = any(k.family == "drift" and k.state == "open" for k in incidents.known_since(connection, name, window.start))
             spent = incidents.tokens(connection, name)
             owner_spent = incidents.owner_tokens(connection, prepared.monitor.owner)
+            outcome = self._beside(connection, name, window, outcome)
             outcome, spend = self._decide(prepared, window, outcome, spent, owner_spent, is_open)
             if spend and notify:
                 incidents.spend(connection, name, prepared.monitor.owner, window.start, now)
@@ -293,7 +315,7 @@ class Pipeline:
             save = runs.save_profiles
             save(connection, name, prepared.binning_hash, "window", revision, [ProfiledWindow(window, outcome.rows, outcome.profile)])
             save(connection, name, prepared.binning_hash, "rollup", revision, outcome.days)
-            for kind, body in (("quality", outcome.quality_counts), ("outputs", outcome.outputs)):
+            for kind, body in (("quality", outcome.quality_counts), ("outputs", outcome.outputs), ("keys", outcome.keys)):
                 if body is not None:
                     save(connection, name, prepared.binning_hash, kind, revision, [ProfiledWindow(window, outcome.rows, body)])
             if notify:

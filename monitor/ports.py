@@ -62,7 +62,9 @@ class Relation(Protocol):
 
     frame: nw.LazyFrame[Any]
     errors: tuple[type[Exception], ...]
-    dialect: str
+
+    @property
+    def dialect(self) -> str: ...
 
     def query(self, text: str, names: Sequence[str], seconds: float) -> list[tuple[Any, ...]]:
         """At most 1001 rows of the SELECT ``text`` in which ``names`` stand for the rows; `LookupError` when it takes longer."""

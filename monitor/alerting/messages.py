@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from checks.core.window import Window, iso
+from monitor.alerting.violations import change_sentence
 from monitor.ports import RuleResult
 
 MOST_MEMBERS = 5
@@ -47,6 +48,7 @@ class Facts:
     public_url: str | None = None
     report: str | None = None
     delayed: bool = False
+    contract_change: Mapping[str, Any] | None = None
 
 
 def headline(family: str, members: Sequence[RuleResult], sentence: str) -> str:
@@ -81,6 +83,7 @@ def payload(facts: Facts) -> dict[str, Any]:
                 for m in list(facts.members)[:MOST_MEMBERS]
             ],
             "rollback": dict(facts.rollback) if facts.rollback else None,
+            "contract_changed": dict(facts.contract_change) if facts.contract_change else None,
             "links": links, "delayed": facts.delayed,
         },
     }
@@ -100,6 +103,8 @@ def text(facts: Facts) -> str:
             lines.append(f"- {member.reason or member.rule}")
         if len(facts.members) > MOST_MEMBERS:
             lines.append(f"- and {len(facts.members) - MOST_MEMBERS} more")
+        if facts.contract_change:
+            lines.append(f"{change_sentence(facts.contract_change).capitalize()}.")
         if facts.rows:
             lines.append(f"Rows in the window: {facts.rows:,}.")
         if facts.versions:

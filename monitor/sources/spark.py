@@ -107,7 +107,9 @@ class SparkRelation(PlainRelation):
         found: nw.LazyFrame[Any] = nw.from_native(self.frame.to_native().sample(fraction=fraction, seed=SEED))
         return found
 
-    dialect = "spark"
+    @property
+    def dialect(self) -> str:
+        return "spark"
 
     def query(self, text: str, names: Sequence[str], seconds: float) -> list[tuple[Any, ...]]:
         native = self.frame.to_native()

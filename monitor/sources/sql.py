@@ -123,7 +123,6 @@ class SqlRelation(PlainRelation):
         self._native = native
         self._fatal = fatal
         self.errors = errors
-        self.dialect = str(native.get_backend().dialect.__name__).lower()
         self.frame: nw.LazyFrame[Any] = nw.from_native(native)
 
     def sample(self, fraction: float) -> nw.LazyFrame[Any]:
@@ -135,6 +134,10 @@ class SqlRelation(PlainRelation):
 
     def fatal(self, error: Exception) -> bool:
         return isinstance(error, self._fatal)
+
+    @property
+    def dialect(self) -> str:
+        return str(self._native.get_backend().dialect.__name__).lower()
 
     def query(self, text: str, names: Sequence[str], seconds: float) -> list[tuple[Any, ...]]:
         backend = self._native.get_backend()

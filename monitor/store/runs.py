@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from checks.core.window import Window
+from checks.core.window import Window, iso
 from monitor.ports import BaselineWindow, Day, ProfiledWindow, RuleResult, Settings
 from monitor.store import tables as t
 
@@ -162,6 +162,42 @@ def current_run(connection: Connection, name: str, start: datetime) -> Row[Any] 
     """The newest revision of a window."""
     r = t.run.c
     return connection.execute(sa.select(t.run).where(r.monitor == name, r.start == start, r.current)).one_or_none()
+
+
+def section_before(connection: Connection, name: str, start: datetime, section: str) -> tuple[datetime, dict[str, Any]] | None:
+    """The newest window before ``start`` that has a run with that section, and the section."""
+    r = t.run.c
+    query = sa.select(r.start, r.sections).where(r.monitor == name, r.current, r.start < start, r.verdict != "error")
+    for row in connection.execute(query.order_by(r.start.desc()).limit(5)):
+        if row.sections.get(section):
+            return row.start, row.sections[section]
+    return None
+
+
+def contract_change(connection: Connection, name: str, until: datetime, count: int = 60) -> dict[str, Any] | None:
+    """The last change of the contract in the ``count`` windows up to ``until``: from, to, and the first window under it."""
+    r = t.run.c
+    query = sa.select(r.start, r.contract_id, r.contract_version, r.contract_hash).where(
+        r.monitor == name, r.current, r.start <= until, r.contract_hash != "",
+    )
+    later = None
+    for row in connection.execute(query.order_by(r.start.desc()).limit(count)):
+        if later is not None and row.contract_hash != later.contract_hash:
+            ends = [{"id": x.contract_id, "version": x.contract_version, "hash": x.contract_hash} for x in (row, later)]
+            return {"from": ends[0], "to": ends[1], "window": iso(later.start)}
+        later = row
+    return None
+
+
+def key_digests(connection: Connection, name: str, before: datetime, count: int) -> tuple[tuple[datetime, bytes], ...]:
+    """The digests of the keys of the newest ``count`` windows before ``before``, oldest first, each at its newest revision."""
+    p = t.profile.c
+    query = sa.select(p.start, p.body).where(p.monitor == name, p.kind == "keys", p.start < before)
+    found: dict[datetime, bytes] = {}
+    for row in connection.execute(query.order_by(p.start.desc(), p.revision.desc()).limit(3 * count)):
+        if row.start not in found and len(found) < count:
+            found[row.start] = row.body
+    return tuple(sorted(found.items()))
 
 
 def evaluated_starts(connection: Connection, name: str, since: datetime) -> dict[datetime, tuple[str, datetime | None]]:
