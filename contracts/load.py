@@ -16,6 +16,13 @@ def load_contract(path: Path, object_name: str | None = None) -> Contract:
     return parse_contract(read_text(path), str(path), object_name)
 
 
+def load_contracts(path: Path) -> list[Contract]:
+    """The contracts of all objects of a document."""
+    text = read_text(path)
+    first = parse_contract(text, str(path))
+    return [first, *(parse_contract(text, str(path), name) for name in first.objects if name != first.object)]
+
+
 def read_text(path: Path) -> str:
     """The text of a contract's file, or `ContractError`."""
     try:

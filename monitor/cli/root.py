@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli import channel, daemon, demo, evaluate, listing, reference, setup
+from monitor.cli import channel, contract, daemon, demo, evaluate, listing, reference, setup
 
 app = typer.Typer(
     name="driftd", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -41,4 +41,5 @@ evaluate.add(app)
 daemon.add(app)
 listing.add(app)
 channel.add(app)
+contract.add(app)
 demo.add(app)

@@ -78,6 +78,7 @@ class Judged:
     outcome: ContractOutcome
     keys: bytes | None
     kept: dict[str, Any]
+    rows: int = 0
 
 
 # -- binding
@@ -186,7 +187,8 @@ def judge_contract(
     if asked.digests:
         keys = json.dumps({rule: b64encode(body).decode() for rule, body in asked.digests.items()}).encode()
     left = {"answers": {rule: _plain(answer) for rule, answer in asked.answers.items()}, "details": details}
-    return Judged(section, _results(outcome, violations, profile.rows), outcome, keys, {k: v for k, v in left.items() if v})
+    kept_now = {name: value for name, value in left.items() if value}
+    return Judged(section, _results(outcome, violations, profile.rows), outcome, keys, kept_now, profile.rows)
 
 
 def _facts(column: ColumnProfile) -> dict[str, float]:
@@ -226,7 +228,7 @@ def in_engine(setting: Setting, columns: Sequence[str], work: Callable[[Relation
     return work(None)
 
 
-def _asking(bound: Bound, setting: Setting, types: Mapping[str, str], relation: Relation | None) -> Asking:
+def asking_of(bound: Bound, setting: Setting, types: Mapping[str, str], relation: Relation | None) -> Asking:
     rules = bound.rules
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -253,7 +255,7 @@ def _asking(bound: Bound, setting: Setting, types: Mapping[str, str], relation: 
 def _ask(bound: Bound, setting: Setting, types: Mapping[str, str]) -> Asked:
     if not bound.queries:
         return Asked()
-    return in_engine(setting, list(types), lambda relation: ask(bound.queries, _asking(bound, setting, types, relation)))
+    return in_engine(setting, list(types), lambda relation: ask(bound.queries, asking_of(bound, setting, types, relation)))
 
 
 def _plain(answer: Mapping[str, Any]) -> dict[str, Any]:

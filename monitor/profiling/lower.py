@@ -32,6 +32,10 @@ from checks.core.expression import (
 PATTERN_SECONDS = 2.0
 """How long a pattern may search one text."""
 
+WHOLE = 4503599627370496.0
+"""From here on, 2 to the 52, every double is a whole number."""
+
+LARGEST = 1.7976931348623157e308
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "<>": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
@@ -84,8 +88,9 @@ def _multiple(term: Expression, step: float, types: Mapping[str, str]) -> nw.Exp
         whole: nw.Expr = value % int(step) == 0
         return whole
     times = value.cast(nw.Float64) / step
-    apart: nw.Expr = (times - times.round(0)).abs() <= times.abs() * 1e-15 + 1e-9
-    return apart
+    size = times.abs()
+    near = (times - times.round(0)).abs() <= size * 1e-15 + 1e-9
+    return nw.when(size < WHOLE).then(near).otherwise(size <= LARGEST)  # some engines round into whole numbers of 64 bits
 
 
 def _temporal(left: Expression, right: Expression, types: Mapping[str, str]) -> tuple[Any, Any]:
@@ -163,7 +168,10 @@ def without_nan(expression: Expression, types: Mapping[str, str]) -> Expression:
     match expression:
         case Compare(symbol, left, right) if symbol != "<>":
             sides = [s for s in (left, right) if any(types.get(name) == "number" for name in columns(s))]
-            return And((expression, *(Not(IsNaN(side)) for side in sides))) if sides else expression
+            kept: list[Expression] = [Not(IsNaN(side)) for side in sides]
+            if not isinstance(left, Literal) and not isinstance(right, Literal):  # of a null beside a NaN nothing is known
+                kept = [Or((IsNull(expression), term)) for term in kept]
+            return And((expression, *kept)) if kept else expression
         case MultipleOf(term):
             return And((expression, Not(IsNaN(term))))
         case And(terms):

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from checks.core.expression import And, Expression, IsNaN, IsNull, Not, columns
 from checks.core.expression import Column as Named
 from contracts.query import Duplicates, Extremes, ForeignKey, Gap, KeyHistory, Query, Sql, columns_of
-from contracts.rules.sql import TABLE, SqlRefused, check
+from contracts.rules.sql import TABLE, SqlRefused, check, rendered
 from monitor.arrow_types import to_micros
 from monitor.ports import Relation
 from monitor.profiling.keys import Digest, compare
@@ -188,39 +188,58 @@ def _keys(rule: str, names: Sequence[str], asking: Asking, base: Scratch) -> Non
     base.table("grouped", found.schema, iter(found.to_batches()))
 
 
+def offending_keys(rule: str, query: Query, asking: Asking) -> tuple[tuple[str, ...], pa.Table] | None:
+    """The keys that break a rule on keys, with their columns; None for a rule on no keys. `QueryError`, `ScratchError`."""
+    if not isinstance(query, (Duplicates, ForeignKey)):
+        return None
+    with scratch() as base:
+        if isinstance(query, ForeignKey):
+            _lost(rule, query, asking, base)
+            return query.columns, base.arrow(f"SELECT {listed(query.columns)} FROM lost LIMIT {MOST_KEYS}")
+        _keys(rule, query.columns, asking, base)
+        return query.columns, base.arrow(f"SELECT {listed(query.columns)} FROM grouped WHERE n > 1 LIMIT {MOST_KEYS}")
+
+
 # -- foreign keys
 
 
 def _foreign_key(rule: str, query: ForeignKey, asking: Asking) -> dict[str, Any]:
     names = query.columns
     with scratch() as base:
-        _keys(rule, names, asking, base)
-        there = asking.other(query.object, query.to)
-        first = next(there, None)
-        if first is None:
-            raise QueryError(f"the object {query.object!r} has no rows")
-        base.table("there", first.schema, itertools.chain([first], there), f"SELECT DISTINCT {listed(query.to)} FROM stream")
-        same = " AND ".join(f"g.{quoted(a)}::VARCHAR = t.{quoted(b)}::VARCHAR" for a, b in zip(names, query.to, strict=True))
-        plain = " AND ".join(f"g.{quoted(a)} = t.{quoted(b)}" for a, b in zip(names, query.to, strict=True))
-        try:
-            base.run(f"CREATE TABLE lost AS SELECT g.* FROM grouped g ANTI JOIN there t ON {plain}")
-        except ScratchError:  # of types that cannot be compared: as texts
-            base.run(f"CREATE TABLE lost AS SELECT g.* FROM grouped g ANTI JOIN there t ON {same}")
+        _lost(rule, query, asking, base)
         ((bad, keys),) = base.run("SELECT coalesce(sum(n), 0), count(*) FROM lost")
         top = base.run(f"SELECT {listed(names)}, n FROM lost ORDER BY n DESC, {listed(names)} LIMIT {TOP}")
     return {"bad": int(bad), "keys": int(keys), "top": [[list(row[:-1]), int(row[-1])] for row in top]}
+
+
+def _lost(rule: str, query: ForeignKey, asking: Asking, base: Scratch) -> None:
+    """A table ``lost`` of the window's keys, with their rows, that the object referred to does not have."""
+    names = query.columns
+    _keys(rule, names, asking, base)
+    there = asking.other(query.object, query.to)
+    first = next(there, None)
+    if first is None:
+        raise QueryError(f"the object {query.object!r} has no rows")
+    base.table("there", first.schema, itertools.chain([first], there), f"SELECT DISTINCT {listed(query.to)} FROM stream")
+    same = " AND ".join(f"g.{quoted(a)}::VARCHAR = t.{quoted(b)}::VARCHAR" for a, b in zip(names, query.to, strict=True))
+    plain = " AND ".join(f"g.{quoted(a)} = t.{quoted(b)}" for a, b in zip(names, query.to, strict=True))
+    try:
+        base.run(f"CREATE TABLE lost AS SELECT g.* FROM grouped g ANTI JOIN there t ON {plain}")
+    except ScratchError:  # of types that cannot be compared: as texts
+        base.run(f"CREATE TABLE lost AS SELECT g.* FROM grouped g ANTI JOIN there t ON {same}")
 
 
 # -- SQL
 
 
 def _sql(query: Sql, asking: Asking) -> dict[str, Any]:
+    dialect = asking.relation.dialect if asking.relation is not None else "duckdb"
+    text = rendered(query.text, query.column, dialect)
+    check(text, dialect, frozenset(asking.names))
     if asking.relation is not None:
-        check(query.text, asking.relation.dialect, frozenset(asking.names))
-        return {"value": _number(asking.relation.query(query.text, (TABLE, *asking.names), SQL_SECONDS))}
-    check(query.text, "duckdb", frozenset(asking.names))
+        return {"value": _number(asking.relation.query(text, (TABLE, *asking.names), SQL_SECONDS))}
     with scratch() as base:
-        batches = asking.read(_mentioned(query.text, asking.plain))
+        batches = asking.read(_mentioned(text, asking.plain))
         first = next(batches, None)
         if first is None:
             raise QueryError("the window has no rows")
@@ -229,7 +248,7 @@ def _sql(query: Sql, asking: Asking) -> dict[str, Any]:
             if name and name != TABLE:
                 base.view(name, TABLE)
         base.lock(SQL_SECONDS)
-        return {"value": _number(base.run(query.text))}
+        return {"value": _number(base.run(text))}
 
 
 def _mentioned(text: str, available: Sequence[str]) -> list[str]:

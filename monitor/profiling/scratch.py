@@ -65,9 +65,12 @@ class Scratch:
         finally:
             timer.cancel()
 
-    def names(self, sql: str) -> list[str]:
-        """The columns that a query gives."""
-        return [str(row[0]) for row in self.run(f"DESCRIBE {sql}")]
+    def arrow(self, sql: str) -> pa.Table:
+        """The rows of a query as a table."""
+        try:
+            return self._connection.execute(sql).to_arrow_table()
+        except duckdb.Error as error:
+            raise ScratchError((str(error).strip().splitlines() or [type(error).__name__])[0][:300]) from None
 
     def _interrupt(self) -> None:
         self._late = True

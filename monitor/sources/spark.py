@@ -115,17 +115,15 @@ class SparkRelation(PlainRelation):
         native = self.frame.to_native()
         session = native.sparkSession
         late = threading.Event()
-        tag = "driftd-contract"
 
         def end() -> None:
             late.set()
-            session.interruptTag(tag)
+            _cancel(session)
 
         timer = threading.Timer(seconds, end)
         timer.daemon = True
         for name in names:
             native.createOrReplaceTempView(f"`{name}`")
-        session.addTag(tag)
         timer.start()
         try:
             return [tuple(row) for row in session.sql(text).limit(1001).collect()]
@@ -135,7 +133,6 @@ class SparkRelation(PlainRelation):
             raise
         finally:
             timer.cancel()
-            session.removeTag(tag)
             for name in names:
                 session.catalog.dropTempView(name)
 
@@ -253,10 +250,7 @@ class SparkSource(EngineSource):
             raise SourceError(f"{where}: cannot be reached ({type(error).__name__}): {first_line(error)}") from None
         def end() -> None:
             late.set()
-            if self._config.remote is not None:
-                session.interruptAll()
-            else:
-                session.sparkContext.cancelAllJobs()
+            _cancel(session)
 
         timer = threading.Timer(self._config.timeout.total_seconds(), end)
         timer.daemon = True
@@ -289,6 +283,14 @@ class SparkSource(EngineSource):
 
     def batches(self, frame: nw.LazyFrame[Any]) -> Iterator[pa.RecordBatch]:
         yield from frame.to_native().toArrow().to_batches(max_chunksize=BATCH_ROWS)
+
+
+def _cancel(session: Any) -> None:
+    """End all that the session's cluster still does for it; tasks stop at the next row that they hand on."""
+    if "connect" in type(session).__module__:
+        session.interruptAll()
+    else:
+        session.sparkContext.cancelAllJobs()
 
 
 def _stopped(error: Exception) -> bool:
