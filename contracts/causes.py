@@ -15,7 +15,7 @@ from contracts.rules.logical_type import PARSES
 LEAST_ROWS = 20
 """Rows that must hold a text before it is named."""
 
-BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "rowExpression", "invalidValues", "multipleOf", "logicalType")
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "rowExpression", "invalidValues", "multipleOf", "logicalType", "sql")
 SETS = ("enum", "invalidValues", "pattern")
 TIMES = ("freshness", "latency", "retention", *BOUNDS[:4])
 HALF_HOUR = 1800.0

@@ -91,6 +91,8 @@ def _bounds(item: Inferred, spec: ColumnBinning, seen: ColumnProfile, rows: int,
         return
     span = spec.edges[-1] - spec.edges[0]
     low, high = _rounded(seen.minimum - span / 2, span), _rounded(seen.maximum + span / 2, span)
+    if seen.minimum == 0:  # what begins at nought is a count, a length, an amount
+        low = 0
     evidence = f"{seen.minimum:.6g} to {seen.maximum:.6g} seen, 99% within {spec.edges[0]:.6g} to {spec.edges[-1]:.6g}"
     if seen.nans:
         quoted = '"' + item.name.replace('"', '""') + '"'
@@ -104,7 +106,7 @@ def _bounds(item: Inferred, spec: ColumnBinning, seen: ColumnProfile, rows: int,
         return
     means = [m for p in parts if p.filled >= 50 and (m := p.mean()) is not None]
     if len(means) >= ENOUGH_DAYS:
-        reach = (max(means) - min(means)) / 2 + 0.1 * deviation
+        reach = (max(means) - min(means)) / 4 + 0.1 * deviation
         ends, what = (min(means) - reach, max(means) + reach), f"{min(means):.6g} to {max(means):.6g} on {len(means)} days"
     else:
         ends, what = (mean - 0.6 * deviation, mean + 0.6 * deviation), f"{mean:.6g}, standard deviation {deviation:.6g}"

@@ -14,6 +14,9 @@ from checks.core.units import explain
 
 LEAST_ROWS = 50
 SHARE_POINTS = 0.02
+OPEN = 0.1
+"""Share of values beyond the listed ones from which on a column is open."""
+
 SHIFT = 0.5
 """Standard deviations by which a mean may differ, beyond how far single training days did."""
 
@@ -55,8 +58,12 @@ def skews(
 def _column(
     spec: ColumnBinning, then: ColumnProfile, now: ColumnProfile, rows_then: int, rows_now: int, parts: Sequence[ColumnProfile],
 ) -> list[Skew]:
+    days = [p.missing / p.rows for p in parts if p.rows and spec.kind != "text"]
     found = _share(spec.name, "nulls", "missing", then.missing, rows_then, now.missing, rows_now)
-    if spec.kind == "category" and now.missing != rows_now:
+    if days and min(days) <= now.missing / rows_now <= max(days):  # as single days of training were
+        found = []
+    closed = then.other <= OPEN * max(rows_then, 1)  # of a column with ever new values nothing new is unusual
+    if spec.kind == "category" and now.missing != rows_now and closed:
         found += _share(spec.name, "unseen", "of a value that training did not have", then.other, rows_then, now.other, rows_now)
     if spec.kind == "numeric":
         found += _numbers(spec, then, now, parts)

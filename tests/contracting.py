@@ -16,6 +16,7 @@ from monitor.evaluation.contract import Judged, Setting, Usual, bind_contract, j
 from monitor.evaluation.scan import scan
 from monitor.ports import Extent, Source
 from monitor.profiling.plan import Plan
+from monitor.sources.files import cut
 
 
 class TableSource:
@@ -38,7 +39,8 @@ class TableSource:
     ) -> Iterator[pa.RecordBatch]:
         self.reads += 1
         names = list(dict.fromkeys([*columns, *([timestamp] if timestamp else [])]))
-        yield from self.table.select(names).to_batches(max_chunksize=self.size)
+        for batch in self.table.select(names).to_batches(max_chunksize=self.size):
+            yield cut(batch, timestamp, window, "table") if timestamp and window else batch
 
     def fingerprint(self, timestamp: str | None, window: Window) -> str:
         return ""

@@ -104,7 +104,8 @@ def text(facts: Facts) -> str:
         if len(facts.members) > MOST_MEMBERS:
             lines.append(f"- and {len(facts.members) - MOST_MEMBERS} more")
         if facts.contract_change:
-            lines.append(f"{change_sentence(facts.contract_change).capitalize()}.")
+            said = change_sentence(facts.contract_change)
+            lines.append(f"{said[:1].upper()}{said[1:]}.")
         if facts.rows:
             lines.append(f"Rows in the window: {facts.rows:,}.")
         if facts.versions:

@@ -188,7 +188,7 @@ def judge_contract(
         keys = json.dumps({rule: b64encode(body).decode() for rule, body in asked.digests.items()}).encode()
     left = {"answers": {rule: _plain(answer) for rule, answer in asked.answers.items()}, "details": details}
     kept_now = {name: value for name, value in left.items() if value}
-    return Judged(section, _results(outcome, violations, profile.rows), outcome, keys, kept_now, profile.rows)
+    return Judged(section, _results(outcome, violations, profile.rows, inferred=bound.contract.inferred), outcome, keys, kept_now, profile.rows)
 
 
 def _facts(column: ColumnProfile) -> dict[str, float]:
@@ -202,11 +202,12 @@ def _facts(column: ColumnProfile) -> dict[str, float]:
     return facts
 
 
-def _results(outcome: ContractOutcome, violations: Sequence[Mapping[str, Any]], rows: int) -> list[RuleResult]:
+def _results(outcome: ContractOutcome, violations: Sequence[Mapping[str, Any]], rows: int, *, inferred: bool) -> list[RuleResult]:
     found = [RuleResult(f"contract.{rule}", "contract", "pass", n=rows) for rule in outcome.passed]
     for violation, shown_as in zip(outcome.violations, violations, strict=True):
         rule, cause = violation.rule, shown_as["cause"]
-        reason = f"{rule.id}: {violation.reason}" + (f"; {cause['sentence']}" if cause else "")
+        place = "" if inferred or rule.kind == "extraColumn" else f" (line {rule.line} of the contract)"
+        reason = f"{rule.id}: {violation.reason}; promised is {rule.threshold}{place}" + (f"; {cause['sentence']}" if cause else "")
         low, high = violation.interval or (None, None)
         found.append(RuleResult(
             f"contract.{rule.id}", "contract", str(violation.verdict), violation.fraction, low, high, violation.rows, rule.column, reason=reason,
