@@ -18,7 +18,7 @@ from monitor.arrow_types import logical_type, to_micros
 from monitor.profiling import kernel
 from monitor.profiling.lanes import Lane, buffers, encoded
 from monitor.profiling.lower import lower, patterns
-from monitor.profiling.masks import NOT_COUNTABLE, Masks, in_python
+from monitor.profiling.masks import NOT_COUNTABLE, Mask, Masks, in_python
 from monitor.profiling.nested import Nested
 from monitor.profiling.plan import Plan, unreadable_columns
 from monitor.profiling.shortcuts import FEW, Ranges, flags
@@ -39,6 +39,7 @@ class Executor:
         self._plan = plan
         self._types = {**types, **plan.nested} if plan.nested else types
         self._masks = Masks(self._types)
+        self._asked: dict[str, tuple[pa.Array, dict[str, Mask]]] = {}
         self.failed: dict[str, str] = {}
         self.unreadable = unreadable_columns(plan, types)
         self._rule_columns = {rule: sorted(columns_of(e)) for rule, e in plan.rules.items()}
@@ -112,25 +113,34 @@ class Executor:
             column = encoded(batch.column(name))
             counts = np.zeros(len(column.dictionary) + 1, np.int64)
             kernel.tally(*buffers(column.indices, np.int32), counts)
-            values = pa.concat_arrays([column.dictionary, pa.nulls(1, column.dictionary.type)])
-            hard = {}
-            texts = values.to_pylist() if len(values) <= FEW and pa.types.is_string(values.type) else None
-            for rule, expression in expressions.items():
-                true = flags(expression, name, texts) if texts is not None else None
-                if true is None:
-                    hard[rule] = expression
-                else:
-                    found[rule] = int(counts[np.array(true, bool)].sum())
-            if hard:
-                found |= self._count_all(pa.table({name: values}), hard, counts)
+            for rule, true in self._truths(name, column.dictionary, expressions).items():
+                found[rule] = int(counts[true].sum())
         if plain:
             wanted = [n for n in dict.fromkeys(n for rule in plain for n in self._rule_columns[rule]) if n in batch.schema.names]
             if not wanted and batch.num_columns:
                 wanted = [batch.schema.names[0]]
             arrays = [batch.column(n) for n in wanted]
             flat = [a.dictionary_decode() if pa.types.is_dictionary(a.type) else a for a in arrays]
-            found |= self._count_all(pa.table(dict(zip(wanted, flat, strict=True))), plain, None)
+            found |= self._count_all(pa.table(dict(zip(wanted, flat, strict=True))), plain)
         return found | self._inner(batch, inner)
+
+    def _truths(self, name: str, dictionary: pa.Array, rules: Mapping[str, Expression]) -> dict[str, Mask]:
+        """Which values of a dictionary, and null as the last, each rule counts; asked once of dictionaries that are equal."""
+        known = self._asked.get(name)
+        if known is not None and known[0].equals(dictionary):
+            return known[1]
+        values = pa.concat_arrays([dictionary, pa.nulls(1, dictionary.type)])
+        texts = values.to_pylist() if len(values) <= FEW and pa.types.is_string(values.type) else None
+        table = pa.RecordBatch.from_arrays([values], [name])
+        truths: dict[str, Mask] = {}
+        for rule, expression in rules.items():
+            plain = flags(expression, name, texts) if texts is not None else None
+            try:
+                truths[rule] = np.array(plain, bool) if plain is not None else self._masks.of(table, rule, expression)
+            except NOT_COUNTABLE as error:
+                self.failed[rule] = (str(error).splitlines() or [type(error).__name__])[0]
+        self._asked[name] = dictionary, truths
+        return truths
 
     def _inner(self, batch: pa.RecordBatch, rules: Mapping[str, Expression]) -> dict[str, int]:
         """Rows with a nested value that a rule counts."""
@@ -143,25 +153,21 @@ class Executor:
                 self.failed[rule] = (str(error).splitlines() or [type(error).__name__])[0]
         return found
 
-    def _count_all(self, table: pa.Table, pending: Mapping[str, Expression], weights: Any) -> dict[str, int]:
+    def _count_all(self, table: pa.Table, pending: Mapping[str, Expression]) -> dict[str, int]:
         frame = nw.from_native(table, eager_only=True)
         names = {rule: f"r{index}" for index, rule in enumerate(pending)}
         try:
-            return self._select(frame, {rule: self._flag(e, table, rule) for rule, e in pending.items()}, names, weights)
+            return self._select(frame, {rule: self._flag(e, table, rule) for rule, e in pending.items()}, names)
         except NOT_COUNTABLE:
-            return self._one_by_one(frame, table, pending, names, weights)
+            return self._one_by_one(frame, table, pending, names)
 
     @staticmethod
-    def _select(frame: Any, flags: Mapping[str, nw.Expr], names: Mapping[str, str], weights: Any) -> dict[str, int]:
-        if weights is None:
-            row = frame.select(*(flag.sum().alias(names[rule]) for rule, flag in flags.items()))
-            return {rule: int(row[names[rule]][0] or 0) for rule in flags}
-        rows = frame.select(*(flag.alias(names[rule]) for rule, flag in flags.items()))
-        size = len(weights)
-        return {rule: int(np.broadcast_to(rows[names[rule]].to_numpy(), (size,)) @ weights) for rule in flags}
+    def _select(frame: Any, flags: Mapping[str, nw.Expr], names: Mapping[str, str]) -> dict[str, int]:
+        row = frame.select(*(flag.sum().alias(names[rule]) for rule, flag in flags.items()))
+        return {rule: int(row[names[rule]][0] or 0) for rule in flags}
 
     def _one_by_one(
-        self, frame: Any, table: pa.Table, pending: Mapping[str, Expression], names: Mapping[str, str], weights: Any,
+        self, frame: Any, table: pa.Table, pending: Mapping[str, Expression], names: Mapping[str, str],
     ) -> dict[str, int]:
         counts: dict[str, int] = {}
         for rule, expression in pending.items():
@@ -171,7 +177,7 @@ class Executor:
                         break
                     self._masks.python.add(rule)
                 try:
-                    counts |= self._select(frame, {rule: self._flag(expression, table, rule)}, names, weights)
+                    counts |= self._select(frame, {rule: self._flag(expression, table, rule)}, names)
                 except NOT_COUNTABLE as error:
                     self.failed[rule] = (str(error).splitlines() or [type(error).__name__])[0]
                     continue

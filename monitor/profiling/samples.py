@@ -20,7 +20,7 @@ from monitor.profiling.masks import NOT_COUNTABLE, Masks
 from monitor.profiling.nested import Nested, prefix_of
 
 FEW = 5
-ENOUGH = 10_000
+ENOUGH = 1000
 """Offending rows of a rule from which its most frequent values are taken."""
 
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from checks.core.expression import And, Column, Compare, Expression, InSet, IsNaN, IsNull, Literal, Not, Or
 
 FEW = 1000
 """Dictionary values up to which a rule is asked of each in Python."""
 
+EXACT = 2**53
+"""Whole numbers up to which a double is exact."""
+
+_NUMPY: dict[str, Any] = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "=": np.equal}
+
 
 class Ranges:
-    """What is known of the columns of one batch without looking at rows: nulls, NaNs, extremes; each computed once."""
+    """What plain rules on the columns of one batch count, without an engine: nulls, NaNs, comparisons with a number."""
 
     def __init__(self, columns: Mapping[str, pa.Array]) -> None:
         self._columns = columns
-        self._ends: dict[str, tuple[Any, Any] | None] = {}
         self._nans: dict[str, int] = {}
+        self._numbers: dict[str, tuple[NDArray[Any], NDArray[np.bool_] | None]] = {}
 
     def count(self, expression: Expression) -> int | None:
         """How many rows ``expression`` is true of, where that can be told; else None."""
@@ -31,12 +37,21 @@ class Ranges:
             case IsNaN(Column(name)):
                 return self._nan(name)
             case Compare(symbol, Column(name), Literal(value)) if isinstance(value, (int, float)) and not isinstance(value, bool):
-                return self._never(name, symbol, value)
+                return self._compared(name, symbol, value)
+            case Or((IsNaN(Column(name)) | IsNull(Column(name)), (Compare(_, Column(other)) | IsNaN(Column(other))) as term)) if name == other:
+                return self._apart(expression.terms[0], term)
             case And(terms):
                 return 0 if any(self.count(term) == 0 for term in terms) else None
             case Or(terms):
                 return self._either([self.count(term) for term in terms])
         return None
+
+    def _apart(self, one: Expression, other: Expression) -> int | None:
+        """Of terms that no row satisfies both: null, NaN, and a comparison of the same column."""
+        if isinstance(other, Compare) and other.operator == "<>":
+            return None
+        counts = [self.count(one), self.count(other)]
+        return None if counts[0] is None or counts[1] is None else counts[0] + counts[1]
 
     @staticmethod
     def _either(counts: list[int | None]) -> int | None:
@@ -48,26 +63,38 @@ class Ranges:
             return None
         if name not in self._nans:
             values = self._columns[name]
-            self._nans[name] = (pc.sum(pc.is_nan(values)).as_py() or 0) if pa.types.is_floating(values.type) else 0
+            self._nans[name] = self._count_nans(name) if pa.types.is_floating(values.type) else 0
         return self._nans[name]
 
-    def _never(self, name: str, symbol: str, value: float) -> int | None:
-        """0 when no value of the column can compare so; NaN compares with nothing but ``<>``."""
-        if name not in self._ends:
-            values = self._columns.get(name)
-            plain = values is not None and (pa.types.is_floating(values.type) or pa.types.is_integer(values.type))
-            found = pc.min_max(values).as_py() if plain else None
-            self._ends[name] = (found["min"], found["max"]) if found else None
-        ends = self._ends[name]
-        if ends is None:
+    def _count_nans(self, name: str) -> int:
+        numbers, valid = self._plain(name)
+        with np.errstate(invalid="ignore", over="ignore"):
+            if not np.isnan(numbers.sum()):  # one NaN makes the sum one
+                return 0
+        nan = np.isnan(numbers)
+        return int(np.count_nonzero(nan if valid is None else nan & valid))
+
+    def _compared(self, name: str, symbol: str, value: float) -> int | None:
+        """How many values of a plain column of numbers compare so; NaN compares with nothing but ``<>``."""
+        values = self._columns.get(name)
+        if values is None or symbol not in _NUMPY or not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
             return None
-        low, high = ends
-        if low is None:
-            return 0  # null in every row
-        if low != low or high != high:
+        if values.null_count == len(values):
+            return 0
+        if abs(value) > EXACT and pa.types.is_integer(values.type):
             return None
-        outside = {"<": low >= value, "<=": low > value, ">": high <= value, ">=": high < value, "=": value < low or value > high}
-        return 0 if outside.get(symbol, False) else None
+        numbers, valid = self._plain(name)
+        found = _NUMPY[symbol](numbers, value)
+        return int(np.count_nonzero(found if valid is None else found & valid))
+
+    def _plain(self, name: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The values as they lie in memory, and which of them are no null."""
+        if name not in self._numbers:
+            values = self._columns[name]
+            kind = values.type.to_pandas_dtype()
+            numbers = np.frombuffer(values.buffers()[1], kind)[values.offset : values.offset + len(values)]
+            self._numbers[name] = numbers, values.is_valid().to_numpy(zero_copy_only=False) if values.null_count else None
+        return self._numbers[name]
 
 
 def flags(expression: Expression, name: str, values: list[Any]) -> list[bool] | None:

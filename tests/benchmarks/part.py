@@ -23,6 +23,7 @@ from monitor.profiling.binning import build_binning
 from monitor.profiling.plan import Plan
 from monitor.sources.files import BATCH_ROWS
 from monitor.sources.parquet import ParquetConfig, ParquetSource
+from tests.benchmarks import contract
 from tests.benchmarks.data import START
 
 WINDOW = Window(START, START + timedelta(days=1))
@@ -195,6 +196,11 @@ def work_of(kind: str, folder: Path, extra: list[str]) -> Work:
         "statistics": lambda: statistics_of(folder), "evidently": lambda: evidently_of(folder), "complete": lambda: complete_of(folder),
         "pushed": lambda: pushed_of(folder, extra[0]), "adbc": lambda: fetched_of(folder, extra[0], "adbc"),
         "rows": lambda: fetched_of(folder, extra[0], "rows"),
+        "ruled": lambda: contract.scan_of(folder / extra[0], rules=True, binning=binning_of(folder / "rules.parquet")),
+        "judged": lambda: contract.scan_of(folder / extra[0], rules=True, judged=True, binning=binning_of(folder / "rules.parquet")),
+        "unruled": lambda: contract.scan_of(folder / extra[0], rules=False, binning=binning_of(folder / "rules.parquet")),
+        "bare": lambda: contract.scan_of(folder / extra[0], rules=True, binning=Binning(())),
+        "each": lambda: contract.queries_of(folder / extra[0]), "again": lambda: contract.again_of(folder / extra[0]),
         "whole": lambda: scan_of(folder / "scored.parquet", **sliced),
         "sliced": lambda: scan_of(folder / "scored.parquet", slices=(("slice",),), **sliced),
     }
