@@ -68,7 +68,7 @@ class Scratch:
     def arrow(self, sql: str) -> pa.Table:
         """The rows of a query as a table."""
         try:
-            return self._connection.execute(sql).to_arrow_table()
+            return self._connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise ScratchError((str(error).strip().splitlines() or [type(error).__name__])[0][:300]) from None
 
