@@ -193,7 +193,7 @@ class Watch:
             if kind == "labels":
                 done = self.pipeline.relabel(name, window)
             else:
-                done = self.pipeline.evaluate(name, window) != "error"
+                done = bool(self.pipeline.evaluate(name, window))
             if done and self._report is not None:
                 self._write_report(name, window)
         if not unseen:

@@ -272,7 +272,7 @@ class Pipeline:
         with self.store.read() as connection:
             run = runs.current_run(connection, name, window.start)
             kept = None
-            if run is not None and run.verdict != "error" and run.binning == prepared.binning_hash:
+            if run is not None and not run.error and run.binning == prepared.binning_hash:
                 kept = runs.profile_of(connection, name, window.start, run.revision)
                 counts = runs.profile_of(connection, name, window.start, run.revision, "quality")
         if run is None or kept is None:
@@ -336,7 +336,7 @@ class Pipeline:
             return
         with self.store.read() as connection:
             run = runs.current_run(connection, prepared.monitor.name, last.start)
-        if run is None or run.verdict == "error":
+        if run is None or run.error:
             return
         try:
             self.evaluate(prepared.monitor.name, last, notify=notify, stored=self.stored(prepared, last))
@@ -357,7 +357,7 @@ class Pipeline:
         with self.store.write() as connection:
             self._fenced(connection, name)
             old = runs.current_run(connection, name, window.start)
-            if old is not None and old.verdict != "error":
+            if old is not None and not old.error:
                 return str(old.verdict)  # what is known stays; the revision is tried again
             attempts = old.attempts + 1 if old is not None else 1
             values = self._run_values(prepared, window, as_of(now, window, prepared.lateness), now) | {
@@ -382,7 +382,7 @@ class Pipeline:
         now = self.clock.now()
         with self.store.read() as connection:
             old = runs.current_run(connection, name, window.start)
-            if old is None or old.verdict == "error":
+            if old is None or old.error:
                 return False
             kept = [r for r in runs.results_of(connection, old.id) if r.family != "quality" and r.rule != "service.labels"]
         try:
@@ -450,7 +450,7 @@ class Pipeline:
         with self.store.read() as connection:
             row = runs.settings_of(connection, monitor.name)
             recent = runs.recent_runs(connection, monitor.name, since=max(horizon, prepared.settings.start))
-        evaluated = [r for r in reversed(recent) if r.verdict != "error"]
+        evaluated = [r for r in reversed(recent) if not r.error]
         closed = {Window(r.start, r.end): r.fingerprint for r in evaluated if now - r.end <= monitor.window.revise}
         open_labels = [
             (Window(r.start, r.end), float(r.labelled), r.labels_checked) for r in evaluated

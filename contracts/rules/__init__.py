@@ -49,17 +49,24 @@ RULES: Registry[type[RuleKind]] = Registry("contract rule", "contracts.rules", "
 
 
 class RowRule(RuleKind):
-    """A rule about single rows: it is broken when its predicate counts any, or more than its tolerance."""
+    """A rule about single rows: it is broken when its predicate counts any, or more than its tolerance.
+
+    ``says`` is what the bad rows do, after their number.
+    """
+
+    says: ClassVar[str] = ""
 
     def judge(self, rule: Rule, seen: Observation) -> Broken:
         bad = seen.bad or 0
         if not bad or (rule.tolerance and bad <= rule.tolerance * seen.considered):
             return None
-        return bad, dict(seen.facts.get(rule.column or "", {})), f"{bad:,} of {seen.considered:,} rows"
+        return bad, dict(seen.facts.get(rule.column or "", {})), f"{bad:,} of {seen.considered:,} rows {self.says}".rstrip()
 
 
 class MetricRule(RuleKind):
     """A rule on a number of rows, or on their percentage, that its operators bound."""
+
+    says: ClassVar[str] = "break it"
 
     def counted(self, rule: Rule, seen: Observation) -> int:
         """The number of rows that the metric counts."""
@@ -74,9 +81,9 @@ class MetricRule(RuleKind):
         value = 100 * count / seen.considered if rule.percent else count
         if holds(rule.operators, value):
             return None
-        shown = f"{value:.4g}%" if rule.percent else f"{count:,}"
+        share = f", {value:.4g}%" if rule.percent else ""
         observed = {"percent" if rule.percent else "count": round(value, 6), **seen.facts.get(rule.column or "", {})}
-        return count, observed, f"{rule.kind} is {shown} ({count:,} of {seen.considered:,} rows)"
+        return count, observed, f"{count:,} of {seen.considered:,} rows {self.says}{share}"
 
 
 def holds(operators: Mapping[str, Any], value: float) -> bool:

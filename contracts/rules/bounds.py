@@ -52,19 +52,23 @@ def bound_of(value: object, kind: str, naive: bool) -> Scalar:
 
 @RULES.register("minimum")
 class Minimum(_Bound):
+    says = "are below"
     operator = "<"
 
 
 @RULES.register("maximum")
 class Maximum(_Bound):
+    says = "are above"
     operator = ">"
 
 
 @RULES.register("exclusiveMinimum")
 class ExclusiveMinimum(_Bound):
+    says = "are not above"
     operator = "<="
 
 
 @RULES.register("exclusiveMaximum")
 class ExclusiveMaximum(_Bound):
+    says = "are not below"
     operator = ">="

@@ -41,6 +41,8 @@ def outside(name: str, values: Sequence[Scalar]) -> Expression:
 class Enum(RowRule):
     """Bad rows hold a value that is not listed; null is a matter of `required`."""
 
+    says = "hold a value that is not listed"
+
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
         name = rule.column or ""
         return outside(name, comparable(rule.argument, data.types[name]))

@@ -60,6 +60,8 @@ def date_pattern(text: str) -> str | None:
 class Format(RowRule):
     """Bad rows are texts of another form, or numbers beyond the width; dates have no form once they are dates."""
 
+    says = "have another form"
+
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
         name, wanted = rule.column or "", str(rule.argument)
         kind, column = data.types[name], Column(name)

@@ -16,6 +16,8 @@ class InvalidValues(MetricRule):
     A null is valid where it is listed, and invalid where there is a list without it. A pattern says nothing of nulls.
     """
 
+    says = "are not valid"
+
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
         name = rule.column or ""
         listed, pattern = rule.argument.get("validValues"), rule.argument.get("pattern")
@@ -36,6 +38,8 @@ class InvalidValues(MetricRule):
 @RULES.register("missingValues")
 class MissingValues(MetricRule):
     """How many values are among ``missingValues``; null and NaN count only where null is listed, or where there is no list."""
+
+    says = "hold a value that means missing"
 
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
         name = rule.column or ""

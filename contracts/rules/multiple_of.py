@@ -11,6 +11,7 @@ from contracts.rules import NUMBERS, RULES, RowRule
 class MultipleOfRule(RowRule):
     """Bad rows are no whole multiple, within a billionth of their size; NaN and infinity never are."""
 
+    says = "are no whole multiple"
     applies = NUMBERS
 
     def predicate(self, rule: Rule, data: Data) -> Expression | None:

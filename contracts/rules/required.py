@@ -19,6 +19,8 @@ def empty(name: str, data: Data) -> Expression:
 class Required(RowRule):
     """Bad rows are null, or NaN in a column of numbers."""
 
+    says = "are null"
+
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
         return empty(rule.column or "", data)
 
@@ -31,6 +33,8 @@ class PrimaryKey(Required):
 @RULES.register("nullValues")
 class NullValues(MetricRule):
     """How many rows are null, or NaN in a column of numbers."""
+
+    says = "are null"
 
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
         return empty(rule.column or "", data)

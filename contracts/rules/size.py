@@ -18,11 +18,13 @@ class _Size(RowRule):
 
 @RULES.register("minItems")
 class MinItems(_Size):
+    says = "have fewer"
     applies = frozenset(("array",))
 
 
 @RULES.register("maxItems")
 class MaxItems(_Size):
+    says = "have more"
     applies = frozenset(("array",))
     operator = ">"
 
@@ -31,6 +33,7 @@ class MaxItems(_Size):
 class Dimensions(_Size):
     """Bad rows are vectors of another length."""
 
+    says = "have another number"
     applies = frozenset(("array",))
     operator = "<>"
 
@@ -39,6 +42,7 @@ class Dimensions(_Size):
 class UniqueItems(RowRule):
     """Bad rows are arrays that hold an item twice."""
 
+    says = "hold one twice"
     applies = frozenset(("array",))
 
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
@@ -50,12 +54,14 @@ class UniqueItems(RowRule):
 
 @RULES.register("minProperties")
 class MinProperties(_Size):
+    says = "have fewer"
     applies = frozenset(("object", "map"))
     part = "properties"
 
 
 @RULES.register("maxProperties")
 class MaxProperties(_Size):
+    says = "have more"
     applies = frozenset(("object", "map"))
     part, operator = "properties", ">"
 
@@ -64,6 +70,7 @@ class MaxProperties(_Size):
 class ObjectRequired(RowRule):
     """Bad rows are objects that lack one of the listed properties, or hold null there."""
 
+    says = "lack one"
     applies = frozenset(("object", "map"))
 
     def predicate(self, rule: Rule, data: Data) -> Expression | None:

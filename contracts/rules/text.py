@@ -11,6 +11,7 @@ from contracts.rules import RULES, TEXTS, RowRule
 class Pattern(RowRule):
     """Bad rows are texts in which the regular expression is found nowhere; the search is not anchored."""
 
+    says = "do not match"
     applies = TEXTS
 
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
@@ -27,6 +28,7 @@ def unmatched(name: str, pattern: str) -> Expression:
 class MinLength(RowRule):
     """Bad rows are texts of fewer characters."""
 
+    says = "are shorter"
     applies = TEXTS
 
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
@@ -37,6 +39,7 @@ class MinLength(RowRule):
 class MaxLength(RowRule):
     """Bad rows are texts of more characters."""
 
+    says = "are longer"
     applies = TEXTS
 
     def predicate(self, rule: Rule, data: Data) -> Expression | None:

@@ -121,7 +121,7 @@ def _print(found: dict[str, Any]) -> None:
         f"executed, {rules['manual']} manual, {rules['not_evaluated']} not evaluated, {rules['error']} in error"
     )
     for violation in found["violations"]:
-        typer.echo(f"  {violation['verdict']} {violation['rule']} (line {violation['line']}): {violation['reason']}, promised {violation['threshold']}")
+        typer.echo(f"  {violation['verdict']} {violation['rule']} (line {violation['line']}): {violation['reason']}; promised: {violation['threshold']}")
         if violation["cause"]:
             typer.echo(f"       suspected: {violation['cause']['sentence']}")
         for sample in violation["samples"][:3]:

@@ -53,7 +53,11 @@ def _print_check(found: dict[str, Any]) -> None:
     if contract:
         typer.echo(f"  contract {contract['verdict']}: {contract['rules']['executed']} of {contract['rules']['total']} rules executed")
         for violation in contract["violations"]:
-            typer.echo(f"    {violation['verdict']} {violation['rule']}: {violation['reason']}, promised {violation['threshold']}")
+            typer.echo(f"    {violation['verdict']} {violation['rule']}: {violation['reason']}; promised: {violation['threshold']}")
+            if violation["cause"]:
+                typer.echo(f"      suspected: {violation['cause']['sentence']}")
+        for skipped in contract["not_evaluated"]:
+            typer.echo(f"    {skipped['status']} {skipped['rule']} (line {skipped['line']}): {skipped['reason']}")
     if found["data"]:
         typer.echo(f"  data {found['data']['verdict']}")
         for finding in found["data"]["findings"]:
@@ -100,9 +104,9 @@ def backfill(
         done = runs.evaluated_starts(connection, monitor, first)
     windows = list(grid.between(first, last))
     if from_profiles:
-        windows = [w for w in windows if w.start in done and done[w.start][0] != "error"]
+        windows = [w for w in windows if w.start in done and done[w.start][1] is None]
     elif not again:
-        windows = [w for w in windows if w.start not in done or done[w.start][0] == "error"]
+        windows = [w for w in windows if w.start not in done or done[w.start][1] is not None]
     verdicts: dict[str, int] = {}
     refused: list[str] = []
     with Progress(console=Console(stderr=True)) as progress:

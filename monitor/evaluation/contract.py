@@ -207,7 +207,7 @@ def _results(outcome: ContractOutcome, violations: Sequence[Mapping[str, Any]], 
     for violation, shown_as in zip(outcome.violations, violations, strict=True):
         rule, cause = violation.rule, shown_as["cause"]
         place = "" if inferred or rule.kind == "extraColumn" else f" (line {rule.line} of the contract)"
-        reason = f"{rule.id}: {violation.reason}; promised is {rule.threshold}{place}" + (f"; {cause['sentence']}" if cause else "")
+        reason = f"{rule.id}: {violation.reason}; promised: {rule.threshold}{place}" + (f"; {cause['sentence']}" if cause else "")
         low, high = violation.interval or (None, None)
         found.append(RuleResult(
             f"contract.{rule.id}", "contract", str(violation.verdict), violation.fraction, low, high, violation.rows, rule.column, reason=reason,

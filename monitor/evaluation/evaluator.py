@@ -123,6 +123,7 @@ class Evaluator:
         self._sources: Kept[str, Source] = Kept(KEPT_SOURCES)
         self._profiles: Kept[tuple[str, str, Window, int], Profile] = Kept(KEPT_PROFILES)
         self._binnings: Kept[str, Binning] = Kept(KEPT_BINNINGS)
+        self._inferred: Kept[tuple[str, str], Contract] = Kept(KEPT_BINNINGS)
         self._contracts: dict[tuple[str, str | None, float], Contract] = {}
 
     @singledispatchmethod
@@ -150,7 +151,7 @@ class Evaluator:
             return self._contracts[key]
         if binning is None or reference is None or not reference.rows:
             return None
-        return infer_contract(binning, reference, types)
+        return self._inferred.get((monitor.name, binning.hash), lambda: infer_contract(binning, reference, types))
 
     def _decode(self, monitor: str, binning: Binning, window: BaselineWindow) -> Profile:
         key = (monitor, binning.hash, window.window, window.revision)

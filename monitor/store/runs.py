@@ -167,7 +167,7 @@ def current_run(connection: Connection, name: str, start: datetime) -> Row[Any] 
 def section_before(connection: Connection, name: str, start: datetime, section: str) -> tuple[datetime, dict[str, Any]] | None:
     """The newest window before ``start`` that has a run with that section, and the section."""
     r = t.run.c
-    query = sa.select(r.start, r.sections).where(r.monitor == name, r.current, r.start < start, r.verdict != "error")
+    query = sa.select(r.start, r.sections).where(r.monitor == name, r.current, r.start < start, r.error == "")
     for row in connection.execute(query.order_by(r.start.desc()).limit(5)):
         if row.sections.get(section):
             return row.start, row.sections[section]
@@ -222,13 +222,14 @@ def recent_runs(connection: Connection, name: str | None, since: datetime | None
 def insert_run(connection: Connection, values: dict[str, Any], results: Sequence[RuleResult], violations: Sequence[dict[str, Any]]) -> tuple[int, int]:
     """Store a run as the current one of its window; answers its id and revision.
 
-    A run in error is replaced by its retry at the same revision; any other becomes the revision before.
+    A run that failed as a whole, and says why in ``error``, is replaced by its retry at the same revision; any other becomes
+    the revision before. A verdict of error may also be that of one rule: such a run is complete.
     """
     old = current_run(connection, values["monitor"], values["start"])
     revision = 1
     attempts = 1
     if old is not None:
-        if old.verdict == "error":
+        if old.error:
             revision, attempts = old.revision, old.attempts + 1
             connection.execute(t.result.delete().where(t.result.c.run_id == old.id))
             connection.execute(t.violation.delete().where(t.violation.c.run_id == old.id))

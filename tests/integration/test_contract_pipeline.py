@@ -177,3 +177,27 @@ def test_the_store_keeps_every_violation_in_its_table(tmp_path: Path) -> None:
     with world.app.store.read() as connection:
         kept = connection.execute(tables.violation.select()).all()
     assert [(v.rule, v.body["state"]) for v in kept] == [("x0.maximum", "new")]
+
+
+def test_a_rule_in_error_leaves_the_window_evaluated_and_its_labels_are_counted(tmp_path: Path) -> None:
+    contract(tmp_path)
+    (tmp_path / "c.yaml").write_text((tmp_path / "c.yaml").read_text().replace("AVG(x0)", "AVG(nosuch)"))
+    world = World(tmp_path, Stream(), contract="c.yaml", quality={"min_rows": 100})
+    world.write(41, labels=False)
+    world.written = 40
+    world.clock.move_to(START + timedelta(days=41, hours=2))
+    (tmp_path / "labels" / "0040.parquet").unlink(missing_ok=True)
+    world.app.watch.tick()
+    with world.app.store.read() as connection:
+        run = runs.current_run(connection, "m", START + timedelta(days=40))
+    assert run is not None
+    assert (run.verdict, run.error, run.rows, run.revision) == ("error", "", 400, 1)
+    assert [(n["rule"], n["status"]) for n in section(world, 40)["not_evaluated"]] == [("mean", "error")]
+    world.write(41)
+    world.clock.move_to(START + timedelta(days=42, hours=1))
+    world.app.watch.tick()
+    with world.app.store.read() as connection:
+        again_run = runs.current_run(connection, "m", START + timedelta(days=40))
+    assert again_run is not None
+    assert again_run.revision == 2
+    assert again_run.sections["quality"]["labelled"] == 1.0

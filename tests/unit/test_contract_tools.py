@@ -104,7 +104,7 @@ def test_a_change_loosens_or_tightens(old: str, new: str, effect: str | None) ->
 
 
 def test_freshness_is_compared_by_how_long_it_is() -> None:
-    levels = ["slaProperties: [{property: freshness, value: %s, element: t.x}]\n" % v for v in ("24, unit: h", "1, unit: d", "2, unit: d")]
+    levels = [f"slaProperties: [{{property: freshness, value: {v}, element: t.x}}]\n" for v in ("24, unit: h", "1, unit: d", "2, unit: d")]
     parsed = [parse_contract(contract("{name: x, logicalType: timestamp}", tail=level), "c.yaml") for level in levels]
     assert [c.effect for c in diff([parsed[0]], [parsed[1]])] == ["neutral"]
     assert [c.effect for c in diff([parsed[1]], [parsed[2]])] == ["loosening"]

@@ -208,3 +208,13 @@ def test_quarantine_holds_the_offending_rows_with_a_flag_for_each_rule(tmp_path:
     assert table.column("driftd:x.required").to_pylist() == [False, True, False, False]
     assert table.column("driftd:x.minimum").to_pylist() == [False, False, True, False]
     assert table.column("driftd:k.unique").to_pylist() == [True, False, False, True]
+
+
+def test_local_times_logged_as_utc_are_a_time_zone() -> None:
+    at = [NOW - timedelta(minutes=m) for m in range(40)]
+    table = pa.table({"at": pa.array(at, pa.timestamp("us", "UTC")), "x": pa.array([t + timedelta(hours=2) for t in at], pa.timestamp("us", "UTC"))})
+    text = HEAD + "      - {name: at}\n      - {name: x, logicalType: timestamp}\nslaProperties:\n  - {property: freshness, value: 1, unit: d, element: t.x}\n"
+    found = judged(parse_contract(text, "c.yaml"), TableSource(table), as_of=NOW, timestamp="at")
+    (violation,) = found.section["violations"]
+    assert (violation["bad"], violation["cause"]["kind"]) == (40, "zone")
+    assert "+2 h" in violation["cause"]["sentence"]
