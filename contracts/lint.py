@@ -291,7 +291,7 @@ class _Semantics:
 
     def _sql(self, quality: Lined, prop: Lined | None, item: Lined, name: str) -> None:
         line = quality.lines.get("query", quality.line)
-        names = frozenset(str(item[key]) for key in ("name", "physicalName") if item.get(key))
+        names = frozenset(str(item[key]).rpartition(".")[2] for key in ("name", "physicalName") if item.get(key))
         try:
             check(rendered(str(quality.get("query") or ""), name_of(prop) if prop is not None else None), "duckdb", names)
         except SqlRefused as error:

@@ -268,7 +268,8 @@ class _Reader:
         if kind == "text":
             return replace(base, kind="text", argument=quality.get("description"), manual=True)
         if kind == "sql":
-            written = {**base.written, "object": self._object.get("name")}
+            names = [str(self._object[key]).rpartition(".")[2] for key in ("name", "physicalName") if self._object.get(key)]
+            written = {**base.written, "names": names}
             return replace(base, argument=str(quality.get("query") or ""), written=written)
         if kind == "custom":
             engine = quality.get("engine")

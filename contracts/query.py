@@ -26,10 +26,10 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Sql:
-    """One read-only SELECT over the window. Answer: ``value``, a number."""
+    """One read-only SELECT over the window, which may call it by the object's ``names``. Answer: ``value``, a number."""
 
     text: str
-    object: str
+    names: tuple[str, ...]
     column: str | None
 
 

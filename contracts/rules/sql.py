@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from contracts.model import Data, Observation, Rule
 from contracts.query import Query, Sql
@@ -17,9 +19,9 @@ WRITES = (
 )
 READS = ("ReadCSV", "ReadParquet")
 FILE_FUNCTIONS = re.compile(
-    r"^(read_|pg_read|pg_ls|pg_stat_file|lo_|dblink|glob$|parquet_|sniff_|query$|query_table$|getenv$|current_setting$|set_config$|"
-    r"pg_sleep|sleep$|benchmark$|sqlite_|postgres_|mysql_|iceberg_|delta_|httpfs|http_|xp_|java_method$|reflect$|load_|copy_|st_read|"
-    r"txid|nextval$|setval$|query_to_xml|table_to_xml|database_to_xml|schema_to_xml|pg_terminate|pg_cancel|pg_reload|pg_rotate|pg_logical|pg_advisory)", re.I,
+    r"^(read_|pg_|lo_|dblink|glob$|parquet_|sniff_|query$|query_table$|getenv$|current_setting$|set_config$|"
+    r"sleep$|benchmark$|sqlite_|postgres_|mysql_|iceberg_|delta_|httpfs|http_|xp_|java_method$|reflect$|load_|copy_|st_read|"
+    r"txid|nextval$|setval$|query_to_xml|table_to_xml|database_to_xml|schema_to_xml|cursor_to_xml|has_|inet_|raise_error$|assert_true$)", re.I,
 )
 
 
@@ -41,6 +43,31 @@ def rendered(text: str, column: str | None, dialect: str = "duckdb") -> str:
     return _PROPERTY.sub(lambda match: quoted, found).strip().rstrip(";")
 
 
+def real_tables(tree: Any) -> list[Any]:
+    """The tables that a query reads, those aside that name one of its own WITH clauses: by SQL's scopes, not by names."""
+    from sqlglot import exp
+    from sqlglot.optimizer.scope import traverse_scope
+
+    found = {id(source): source for scope in traverse_scope(tree) for source in scope.sources.values() if isinstance(source, exp.Table)}
+    inside = {id(t) for scope in traverse_scope(tree) for t in scope.tables}
+    found |= {id(table): table for table in tree.find_all(exp.Table) if id(table) not in inside}
+    return list(found.values())
+
+
+def over(text: str, names: Sequence[str], dialect: str, rows: Any = None) -> str:
+    """The query with every table called one of ``names`` replaced by the subquery ``rows``, or by `TABLE` without one."""
+    import sqlglot
+    from sqlglot import exp
+
+    wanted = {name.lower() for name in names}
+    tree = sqlglot.parse_one(text, dialect=dialect)
+    for table in real_tables(tree):
+        if table.name.lower() in wanted:
+            alias = exp.TableAlias(this=exp.to_identifier(table.alias or table.name, quoted=True))
+            table.replace(exp.Subquery(this=rows.copy(), alias=alias) if rows is not None else exp.alias_(exp.to_table(TABLE), alias.name, table=True))
+    return str(tree.sql(dialect))
+
+
 def check(text: str, dialect: str, names: frozenset[str]) -> None:
     """`SqlRefused` for what could do harm, `LookupError` for what driftd cannot run: ``names`` are those of the window."""
     import sqlglot
@@ -60,14 +87,14 @@ def check(text: str, dialect: str, names: frozenset[str]) -> None:
         name = str(node.this) if isinstance(node, exp.Anonymous) else kind if kind in READS else ""
         if kind in READS or (name and FILE_FUNCTIONS.match(name)):
             raise SqlRefused(f"the query calls {name or kind}, which reads files or settings, or waits")
-    inside = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
+    outside = {id(table) for table in real_tables(tree)}
     for table in tree.find_all(exp.Table):
         if not isinstance(table.this, exp.Identifier):
             raise SqlRefused(f"the query reads {table.sql()[:60]!r}, which is no table of the contract")
         name = table.name
         if re.search(r"[/\\.:*]", name):
             raise SqlRefused(f"the query reads the file {name!r}")
-        if name.lower() not in inside | {TABLE} | {n.lower() for n in names}:
+        if id(table) in outside and name.lower() not in {TABLE} | {n.lower() for n in names}:
             raise LookupError(f"the query reads the table {name!r}; only the rows of the window, {{object}}, are there")
 
 
@@ -79,7 +106,7 @@ class SqlRule(RuleKind):
         if not rule.operators:
             raise LookupError("the rule has no operator such as mustBe")
         rendered(str(rule.argument), rule.column)
-        return Sql(str(rule.argument), str(rule.written.get("object", "")), rule.column)
+        return Sql(str(rule.argument), tuple(rule.written.get("names", ())), rule.column)
 
     def judge(self, rule: Rule, seen: Observation) -> Broken:
         value = seen.answer["value"]

@@ -230,7 +230,7 @@ def in_engine(setting: Setting, columns: Sequence[str], work: Callable[[Relation
 
 
 def asking_of(bound: Bound, setting: Setting, types: Mapping[str, str], relation: Relation | None) -> Asking:
-    rules = bound.rules
+    """What the queries of a window need; ``relation`` holds its rows where they lie in an engine."""
 
     def read(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         return setting.source.read(list(names), setting.timestamp, setting.window)
@@ -247,9 +247,8 @@ def asking_of(bound: Bound, setting: Setting, types: Mapping[str, str], relation
         for rule, text in json.loads(body).items():
             earlier.setdefault(rule, []).append((start, b64decode(text)))
     where = {rule: bound.predicates[rule + SCOPE] for rule in bound.queries if rule + SCOPE in bound.predicates}
-    names = tuple(dict.fromkeys(n for n in (bound.contract.object, *(str(rules[r].written.get("object", "")) for r in bound.queries)) if n))
     return Asking(
-        read, bound.data.types, list(types), other, where, names, setting.key, earlier, setting.window.start if setting.window else None, relation,
+        read, bound.data.types, list(types), other, where, setting.key, earlier, setting.window.start if setting.window else None, relation,
     )
 
 

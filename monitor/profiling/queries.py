@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from checks.core.expression import And, Expression, IsNaN, IsNull, Not, columns
 from checks.core.expression import Column as Named
 from contracts.query import Duplicates, Extremes, ForeignKey, Gap, KeyHistory, Query, Sql, columns_of
-from contracts.rules.sql import TABLE, SqlRefused, check, rendered
+from contracts.rules.sql import TABLE, SqlRefused, check, over, rendered
 from monitor.arrow_types import to_micros
 from monitor.ports import Relation
 from monitor.profiling.keys import Digest, compare
@@ -66,7 +66,6 @@ class Asking:
     plain: Sequence[str]
     other: Callable[[str, Sequence[str]], Iterator[pa.RecordBatch]]
     where: Mapping[str, Expression] = field(default_factory=dict)
-    names: tuple[str, ...] = ()
     key: bytes = b""
     earlier: Mapping[str, Sequence[tuple[datetime, bytes]]] = field(default_factory=dict)
     window_start: datetime | None = None
@@ -234,21 +233,18 @@ def _lost(rule: str, query: ForeignKey, asking: Asking, base: Scratch) -> None:
 
 def _sql(query: Sql, asking: Asking) -> dict[str, Any]:
     dialect = asking.relation.dialect if asking.relation is not None else "duckdb"
-    text = rendered(query.text, query.column, dialect)
-    check(text, dialect, frozenset(asking.names))
+    text, names = rendered(query.text, query.column, dialect), (TABLE, *query.names)
+    check(text, dialect, frozenset(query.names))
     if asking.relation is not None:
-        return {"value": _number(asking.relation.query(text, (TABLE, *asking.names), SQL_SECONDS))}
+        return {"value": _number(asking.relation.query(text, names, SQL_SECONDS))}
     with scratch() as base:
         batches = asking.read(_mentioned(text, asking.plain))
         first = next(batches, None)
         if first is None:
             raise QueryError("the window has no rows")
         base.table(TABLE, first.schema, itertools.chain([first], batches))
-        for name in dict.fromkeys(asking.names):
-            if name and name != TABLE:
-                base.view(name, TABLE)
         base.lock(SQL_SECONDS)
-        return {"value": _number(base.run(text))}
+        return {"value": _number(base.run(over(text, names, "duckdb")))}
 
 
 def _mentioned(text: str, available: Sequence[str]) -> list[str]:

@@ -46,10 +46,6 @@ class Scratch:
         finally:
             self._connection.unregister("stream")
 
-    def view(self, name: str, of: str) -> None:
-        """Another name for a table."""
-        self.run(f"CREATE VIEW {quoted(name)} AS SELECT * FROM {of}")
-
     def run(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a query; `ScratchError` with the first line of what went wrong."""
         self._late = False

@@ -131,19 +131,6 @@ def collected(query: nw.LazyFrame[Any]) -> list[dict[str, Any]]:
     return query.collect("pyarrow").rows(named=True)
 
 
-def with_rows(text: str, names: Sequence[str], rows: Any, dialect: str) -> Any:
-    """The syntax tree of ``text`` in which tables called ``names`` are the subquery ``rows``."""
-    import sqlglot
-    from sqlglot import exp
-
-    wanted = {name.lower() for name in names}
-    tree = sqlglot.parse_one(text, dialect=dialect)
-    for table in list(tree.find_all(exp.Table)):
-        if table.name.lower() in wanted:
-            table.replace(exp.Subquery(this=rows.copy(), alias=exp.TableAlias(this=exp.to_identifier(table.alias or table.name, quoted=True))))
-    return tree
-
-
 class PlainRelation:
     """What every engine can do as it is."""
 

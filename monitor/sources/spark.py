@@ -15,6 +15,7 @@ from pydantic import SecretStr, field_serializer, model_validator
 
 from checks.core.errors import SourceError
 from checks.core.window import format_duration
+from contracts.rules.sql import TABLE, over
 from monitor.config.types import Duration, Section
 from monitor.ports import Relation, Source
 from monitor.sources import SOURCES, SourcePlugin
@@ -122,19 +123,17 @@ class SparkRelation(PlainRelation):
 
         timer = threading.Timer(seconds, end)
         timer.daemon = True
-        for name in names:
-            native.createOrReplaceTempView(f"`{name}`")
+        native.createOrReplaceTempView(TABLE)
         timer.start()
         try:
-            return [tuple(row) for row in session.sql(text).limit(1001).collect()]
+            return [tuple(row) for row in session.sql(over(text, names, self.dialect)).limit(1001).collect()]
         except self.errors:
             if late.is_set():
                 raise LookupError(f"the query took longer than {seconds:g} s and was ended") from None
             raise
         finally:
             timer.cancel()
-            for name in names:
-                session.catalog.dropTempView(name)
+            session.catalog.dropTempView(TABLE)
 
     def fatal(self, error: Exception) -> bool:
         text = str(error)

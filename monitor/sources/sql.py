@@ -18,10 +18,11 @@ from pydantic import SecretStr, ValidationInfo, field_serializer, field_validato
 
 from checks.core.errors import SourceError
 from checks.core.window import format_duration
+from contracts.rules.sql import over
 from monitor.config.types import Duration, Section
 from monitor.ports import Relation, Source
 from monitor.sources import SOURCES, SourcePlugin
-from monitor.sources.engines import EngineSource, PlainRelation, check_select, first_line, with_rows
+from monitor.sources.engines import EngineSource, PlainRelation, check_select, first_line
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -141,7 +142,7 @@ class SqlRelation(PlainRelation):
 
     def query(self, text: str, names: Sequence[str], seconds: float) -> list[tuple[Any, ...]]:
         backend = self._native.get_backend()
-        tree = with_rows(text, names, backend.compiler.to_sqlglot(self._native), self.dialect)
+        sql = over(text, names, self.dialect, backend.compiler.to_sqlglot(self._native))
         late = threading.Event()
 
         def end() -> None:
@@ -153,7 +154,7 @@ class SqlRelation(PlainRelation):
             timer.daemon = True
             timer.start()
         try:
-            found: list[tuple[Any, ...]] = backend.con.execute(tree.sql(self.dialect)).fetchmany(MOST_ROWS)
+            found: list[tuple[Any, ...]] = backend.con.execute(sql).fetchmany(MOST_ROWS)
         except self._fatal:
             if late.is_set():
                 raise LookupError(f"the query took longer than {seconds:g} s and was ended") from None
@@ -193,13 +194,13 @@ class PostgresRelation(SqlRelation):
     def query(self, text: str, names: Sequence[str], seconds: float) -> list[tuple[Any, ...]]:
         import psycopg
 
-        tree = with_rows(text, names, self._backend.compiler.to_sqlglot(self._native), self.dialect)
+        sql = over(text, names, self.dialect, self._backend.compiler.to_sqlglot(self._native))
         connection = self._backend.con
         (before,) = connection.execute("SHOW statement_timeout").fetchone()
         try:
             with connection.transaction():
                 connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(int(seconds * 1000)),))
-                found: list[tuple[Any, ...]] = connection.execute(tree.sql(self.dialect)).fetchmany(MOST_ROWS)
+                found: list[tuple[Any, ...]] = connection.execute(sql).fetchmany(MOST_ROWS)
                 connection.execute("SELECT set_config('statement_timeout', %s, true)", (before,))
         except psycopg.errors.QueryCanceled:
             raise LookupError(f"the query took longer than {seconds:g} s and was ended") from None

@@ -218,3 +218,22 @@ def test_local_times_logged_as_utc_are_a_time_zone() -> None:
     (violation,) = found.section["violations"]
     assert (violation["bad"], violation["cause"]["kind"]) == (40, "zone")
     assert "+2 h" in violation["cause"]["sentence"]
+
+
+@pytest.mark.parametrize("query", [
+    "WITH secrets AS (SELECT * FROM secrets) SELECT COUNT(*) FROM secrets", "WITH a AS (SELECT * FROM b), b AS (SELECT 1) SELECT COUNT(*) FROM a",
+    "SELECT COUNT(*) FROM {object} WHERE x IN (SELECT y FROM secrets)", "SELECT COUNT(*) FROM {object}, LATERAL (SELECT * FROM secrets) s",
+    "WITH t AS (SELECT 1) SELECT COUNT(*) FROM information_schema.tables", "SELECT 1 UNION SELECT COUNT(*) FROM secrets",
+])
+@pytest.mark.parametrize("dialect", ["duckdb", "postgres", "spark"])
+def test_no_name_of_a_with_clause_hides_a_table(query: str, dialect: str) -> None:
+    from contracts.rules.sql import check as check_sql
+    from contracts.rules.sql import rendered
+
+    with pytest.raises(LookupError, match="reads the table"):
+        check_sql(rendered(query, "x", dialect), dialect, frozenset(("rows",)))
+
+
+def test_sql_may_call_the_rows_by_the_objects_names() -> None:
+    clause = "{name: x, quality: [{id: named, type: sql, query: 'SELECT COUNT(*) FROM public.t a JOIN t b ON a.x = b.x', mustBe: 3}]}"
+    assert broken(run(clause, {"x": [1, 2, 3]})) == {}
