@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 from checks.core.result import Verdict
@@ -63,29 +66,42 @@ def _object(old: Contract, new: Contract) -> Iterator[Change]:
             yield Change(f"{new.object}.{name}", "the column is gone", LOOSENING, 1)
     if old.strict_columns != new.strict_columns:
         yield Change(f"{new.object}.strictColumns", f"is {new.strict_columns}", TIGHTENING if new.strict_columns else LOOSENING, 1)
-    mine, theirs = _own(old, before, after), _own(new, before, after)
-    for rule in theirs.values():
-        known = mine.get(rule.id)
-        if known is None:
+    for known, rule in _paired(_own(old, before, after), _own(new, before, after)):
+        if rule is None and known is not None:
+            yield Change(f"{new.object}.{known.id}", f"the rule is gone: {known.threshold}", _presence(known, LOOSENING), 1)
+        elif rule is not None and known is None:
             yield Change(f"{new.object}.{rule.id}", f"new rule: {rule.threshold}", _presence(rule, TIGHTENING), rule.line)
-        else:
+        elif rule is not None and known is not None:
             yield from _rule(new.object, known, rule)
-    for rule in mine.values():
-        if rule.id not in theirs:
-            yield Change(f"{new.object}.{rule.id}", f"the rule is gone: {rule.threshold}", _presence(rule, LOOSENING), 1)
 
 
-def _own(contract: Contract, before: Mapping[str, Column], after: Mapping[str, Column]) -> dict[str, Rule]:
+def _paired(old: Sequence[Rule], new: Sequence[Rule]) -> Iterator[tuple[Rule | None, Rule | None]]:
+    """Rules of both versions side by side: of several of one kind on one column, those that say the same first."""
+    groups: dict[str, tuple[list[Rule], list[Rule]]] = {}
+    for place, rules in enumerate((old, new)):
+        for rule in rules:
+            groups.setdefault(re.sub(r"#\d+$", "", rule.id), ([], []))[place].append(rule)
+    for mine, theirs in groups.values():
+        for rule in list(theirs):
+            same = next((r for r in mine if (r.written, r.severity) == (rule.written, rule.severity)), None)
+            if same is not None:
+                mine.remove(same)
+                theirs.remove(rule)
+                yield same, rule
+        yield from zip_longest(mine, theirs)
+
+
+def _own(contract: Contract, before: Mapping[str, Column], after: Mapping[str, Column]) -> list[Rule]:
     """The rules of columns that both versions have, and of the object; the others come and go with their column."""
-    return {
-        rule.id: rule for rule in contract.rules
+    return [
+        rule for rule in contract.rules
         if not (rule.elsewhere and "/" in rule.id) and (rule.column is None or (rule.column in before and rule.column in after))
-    }
+    ]
 
 
 def _added(contract: Contract, column: Column) -> Change:
     what = "new column, required" if column.required else "new column"
-    return Change(f"{contract.object}.{column.name}", what, TIGHTENING if column.required else NEUTRAL, column.line)
+    return Change(f"{contract.object}.{column.name}", what, TIGHTENING, column.line)
 
 
 def _column(name: str, old: Column, new: Column) -> Iterator[Change]:
@@ -96,7 +112,7 @@ def _column(name: str, old: Column, new: Column) -> Iterator[Change]:
 
 
 def _presence(rule: Rule, effect: str) -> str:
-    return NEUTRAL if rule.manual or rule.not_evaluated else effect
+    return NEUTRAL if rule.manual or rule.not_evaluated or rule.argument is False else effect
 
 
 def _rule(name: str, old: Rule, new: Rule) -> Iterator[Change]:
@@ -124,10 +140,12 @@ def _effects(old: Rule, new: Rule) -> Iterator[str]:
 
 def _argument(kind: str, old: Any, new: Any) -> str:
     if kind in HIGHER_IS_TIGHTER or kind in LOWER_IS_TIGHTER:
-        try:
-            raised = new > old
-        except TypeError:
+        before, after = _comparable(old), _comparable(new)
+        if type(before) is not type(after):
             return BOTH
+        if before == after:
+            return NEUTRAL
+        raised = after > before
         return TIGHTENING if raised is (kind in HIGHER_IS_TIGHTER) else LOOSENING
     if kind == "enum":
         return _sets(old, new)
@@ -146,6 +164,17 @@ def _argument(kind: str, old: Any, new: Any) -> str:
     if kind == "logicalType" and (new, old) in (("integer", "number"), ("date", "timestamp")):
         return TIGHTENING
     return BOTH
+
+
+def _comparable(bound: Any) -> Any:
+    """A bound as a number or a moment, so that two ways to write the same are the same."""
+    if isinstance(bound, (int, float)):
+        return float(bound)
+    try:
+        moment = datetime.fromisoformat(str(bound))
+    except ValueError:
+        return str(bound)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _sets(old: Sequence[Any], new: Sequence[Any]) -> str:

@@ -11,9 +11,13 @@ from checks.core.errors import ContractError
 MOST_BYTES = 2_000_000
 MOST_ALIASES = 100
 MOST_NODES = 200_000
+MOST_DEPTH = 100
 PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge", "value", "binary")
 )
+
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Lined(dict[str, Any]):
@@ -57,17 +61,26 @@ def read_yaml(text: str, path: str, *, times_as_text: bool = False) -> Any:
     if len(text) > MOST_BYTES:
         raise ContractError(f"{path}: the document has {len(text):,} characters; at most {MOST_BYTES:,} are read")
     try:
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
-        if aliases > MOST_ALIASES:
-            raise ContractError(f"{path}: {aliases} aliases; at most {MOST_ALIASES} are allowed")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _survey(text, path)
+        node = yaml.compose(text, Loader=_Loader)
         return _Reader(path, times_as_text).value(node) if node is not None else None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ContractError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    except RecursionError:
-        raise ContractError(f"{path}: not read: it is nested too deeply") from None
+
+
+def _survey(text: str, path: str) -> None:
+    """What a document would grow into is counted before it is built."""
+    aliases = depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise ContractError(f"{path}:{line}: it is nested more than {MOST_DEPTH} deep")
+    if aliases > MOST_ALIASES:
+        raise ContractError(f"{path}: {aliases} aliases; at most {MOST_ALIASES} are allowed")
 
 
 class _Reader:
@@ -96,8 +109,8 @@ class _Reader:
             return str(node.value)
         try:
             return yaml.SafeLoader("").construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError) as error:
-            raise ContractError(f"{self._path}:{line}: {node.value!r}: {error}") from None
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+            raise ContractError(f"{self._path}:{line}: {node.value!r:.80} cannot be read: {type(error).__name__}") from None
 
     def _mapping(self, node: yaml.MappingNode, line: int) -> Lined:
         mapping, merged = Lined(), []

@@ -12,6 +12,9 @@ from contracts.model import Contract, ContractOutcome, Data, NotEvaluated, Obser
 from contracts.query import Query
 from contracts.rules import RULES
 
+ODD = (ArithmeticError, ValueError, TypeError, AttributeError)
+"""What a rule may raise over an argument that makes no sense."""
+
 SCOPE = "|where"
 """What is appended to a rule's id to name the count of the rows that it is about."""
 
@@ -49,6 +52,9 @@ def bind(contract: Contract, data: Data, ignored: Collection[str] = ()) -> Bound
             predicate, query = _bound(rule, contract, data)
         except LookupError as error:
             blocked[rule.id] = str(error.args[0]) if error.args else "it does not bind"
+            continue
+        except ODD as error:  # an argument that no check foresaw: this rule alone is in error
+            blocked[rule.id] = f"error: {type(error).__name__}: {error}"
             continue
         if query is not None:
             queries[rule.id] = query
@@ -127,7 +133,7 @@ def judge(
             continue
         try:
             broken = RULES[rule.kind]().judge(rule, own)
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, *ODD) as error:
             text = str(error.args[0]) if error.args else "it cannot be known"
             skipped.append(NotEvaluated(rule, text if isinstance(error, LookupError) else f"error: {text}", not isinstance(error, LookupError)))
             continue
@@ -163,6 +169,8 @@ def _skipped(bound: Bound, rule: Rule, seen: Observation, failed: Mapping[str, s
         return NotEvaluated(rule, rule.not_evaluated, explained=rule.elsewhere)
     if rule.id in bound.blocked:
         reason = bound.blocked[rule.id]
+        if reason.startswith("error: "):
+            return NotEvaluated(rule, reason, error=True)
         told = "missing column" in reason or (reason.startswith("blocked: the column is of type") and _typed(bound, rule))
         return NotEvaluated(rule, reason, explained=told or reason.startswith("labels come"))
     for name in (rule.id, rule.id + SCOPE):

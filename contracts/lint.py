@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ OPTIONS = frozenset((
     *TEXT_OPTIONS, *NUMBER_OPTIONS, *BOUNDS, "format", "timezone", "defaultTimezone", "minItems", "maxItems", "uniqueItems", "minProperties",
     "maxProperties", "required", "dimensions", "elementType", "distanceMetric", "embeddingModel", "embeddingModelVersion", "normalized",
 ))
+SIZES = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "dimensions")
 NUMERIC, TEMPORAL = ("number", "integer"), ("date", "timestamp", "time")
 KINDS = {
     "minLength": ("string",), "maxLength": ("string",), "pattern": ("string",), "multipleOf": NUMERIC, "minItems": ("array",),
@@ -182,8 +183,12 @@ class _Semantics:
                 self._pattern(value, line, name)
             elif key in BOUNDS and not isinstance(value, bool):
                 self._bound(key, value, kind, line, name)
-            elif kind is None and key in ("minLength", "maxLength", "minItems", "maxItems", "multipleOf") and not _number(value):
-                self._say(line, f"{name}: {key} {value!r} is not a number")
+            elif key == "multipleOf" and not (_number(value) and value > 0):
+                self._say(line, f"{name}: multipleOf {value!r} is not a number above 0")
+            elif key in SIZES and not (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63):
+                self._say(line, f"{name}: {key} {value!r} is not a whole number")
+            elif key == "required" and not isinstance(value, list):
+                self._say(line, f"{name}: {key} {value!r} is not a list of properties")
         for low, high in (
             ("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems"), ("minProperties", "maxProperties"),
             ("exclusiveMinimum", "exclusiveMaximum"), ("minimum", "exclusiveMaximum"), ("exclusiveMinimum", "maximum"),
@@ -241,6 +246,8 @@ class _Semantics:
         unit = str(quality.get("unit") or "rows").lower()
         if unit not in ("rows", "row", "percent", "%", "percentage"):
             self._note(quality.lines["unit"], f"{name}: the unit {quality['unit']!r} is neither rows nor percent and taken for rows")
+        if kind == "custom" and quality.get("engine") != "driftd" and expression is None:
+            self._warn(line, f"{name}: it is written for the engine {quality.get('engine')!r} and is not evaluated")
         if expression is not None or kind in ("text", "custom"):
             return
         if kind == "sql":
@@ -272,6 +279,8 @@ class _Semantics:
                 self._say(arguments.lines[key], f"{name}: {metric} has no argument {key!r}{hint}")
             elif key in ("missingValues", "validValues", "properties") and not isinstance(value, list):
                 self._say(arguments.lines[key], f"{name}: arguments.{key} must be a list")
+            elif isinstance(value, list) and {type(v) for v in value} >= {str, bool}:
+                self._note(arguments.lines[key], f"{name}: arguments.{key} has true or false among texts: YAML reads yes, no, on and off so, unless they are in quotes")
 
     def _operators(self, quality: Lined, name: str, kind: str) -> None:
         used = [key for key in OPERATORS if key in quality]
@@ -373,7 +382,7 @@ def _finds(properties: list[Lined], parts: list[str]) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e308
 
 
 def _ordered(value: Any, kind: str | None) -> Any:
@@ -388,6 +397,6 @@ def _ordered(value: Any, kind: str | None) -> Any:
         if kind == "date":
             return date.fromisoformat(value[:10])
         moment = datetime.fromisoformat(value)
-        return moment if moment.tzinfo else moment.replace(tzinfo=None)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     except ValueError:
         return None

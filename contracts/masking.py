@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from typing import Any
 
 MOST_SHAPE = 40
@@ -15,6 +16,14 @@ def masked(value: Any, key: bytes) -> dict[str, Any]:
     kind = "null" if value is None else type(value).__name__
     digest = hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:8]
     return {"type": kind, "length": len(text), "shape": shape(text), "hash": digest}
+
+
+def without_values(text: str) -> str:
+    """What an engine says of an error, without what may be a value of the data."""
+    found = re.sub(r"'[^']*'", "'...'", text)
+    if re.search(r"(?i)conver|cast|invalid input|out of range|parse|malformed|overflow", found):
+        found = re.sub(r'"[^"]*"', '"..."', found)
+    return found
 
 
 def shape(text: str) -> str:

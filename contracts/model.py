@@ -145,7 +145,8 @@ class Data:
     """What is known of the data before a row is read.
 
     ``types`` are logical types by column or path; ``natives`` the engine's own type texts where they are known;
-    ``naive`` timestamp columns without a zone; ``textual`` says that the source has only texts, as CSV.
+    ``naive`` timestamp columns without a zone; ``textual`` says that the source has only texts, as CSV; ``nested`` are the paths among
+    ``types``.
     """
 
     types: Mapping[str, str]
@@ -154,6 +155,7 @@ class Data:
     naive: frozenset[str] = frozenset()
     textual: bool = False
     timestamp: str | None = None
+    nested: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,8 +124,10 @@ class _Reader:
     def _property(self, prop: Lined, name: str, parent: str | None, tolerance: float) -> None:
         given = custom(prop, "tolerance")
         tolerance = share(given) if given is not None else tolerance
+        holder = next((c for c in self.columns if c.name == parent), None)
+        classification = prop.get("classification") or (holder.classification if holder is not None else None)
         self.columns.append(Column(
-            name, prop.get("logicalType"), prop.get("classification"), prop.line, parent, custom(prop, "role"),
+            name, prop.get("logicalType"), classification, prop.line, parent, custom(prop, "role"),
             custom(prop, "mask") is not False, custom(prop, "unitOfMeasure"), prop.get("required") is True or prop.get("primaryKey") is True,
             prop.get("physicalType"),
         ))
@@ -357,10 +359,15 @@ def _plain(value: Any) -> Any:
 
 def _number(rules: Iterator[Rule]) -> Iterator[Rule]:
     """Unique ids; a kind that nothing here executes is said so."""
-    seen: dict[str, int] = {}
+    seen: set[str] = set()
     for rule in rules:
-        seen[rule.id] = seen.get(rule.id, 0) + 1
-        numbered = rule if seen[rule.id] == 1 else replace(rule, id=f"{rule.id}#{seen[rule.id]}")
+        free = rule.id
+        count = 1
+        while free in seen:
+            count += 1
+            free = f"{rule.id}#{count}"
+        seen.add(free)
+        numbered = rule if free == rule.id else replace(rule, id=free)
         if not numbered.not_evaluated and not numbered.manual and numbered.kind not in RULES:
             numbered = replace(numbered, not_evaluated=f"rules of kind {numbered.kind!r} are not evaluated by this version")
         yield numbered

@@ -29,7 +29,7 @@ def logical_type(kind: Any) -> str:
         return "date"
     if pa.types.is_time(kind):
         return "time"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return "array"
     if pa.types.is_null(kind):
         return "null"

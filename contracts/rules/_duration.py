@@ -28,6 +28,8 @@ def seconds(value: object, unit: object) -> float:
     name = "d" if unit in (None, "") else str(unit).lower()
     if name not in UNITS:
         raise LookupError(f"the unit {unit!r} is none of s, m, h, d, w, mo, y")
+    if not 0 <= value < 1e12:
+        raise LookupError(f"{value!r:.40} is no duration that can be meant")
     return float(value) * UNITS[name]
 
 

@@ -34,7 +34,7 @@ def bound_of(value: object, kind: str, naive: bool) -> Scalar:
     """The bound as a value that a column of type ``kind`` can be compared with; `LookupError` where there is none."""
     if kind in NUMBERS:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return value
+            return value if isinstance(value, float) or -(2**63) <= value < 2**63 else float(value)
         raise LookupError(f"blocked: the bound {value!r} is no number, and the column is of type {kind}")
     try:
         if not isinstance(value, str):
@@ -46,8 +46,8 @@ def bound_of(value: object, kind: str, naive: bool) -> Scalar:
         moment = datetime.fromisoformat(value)
     except ValueError:
         raise LookupError(f"blocked: the bound {value!r} is no ISO {kind}, and the column is of type {kind}") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).replace(tzinfo=None) if naive else moment
+    moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    return moment.replace(tzinfo=None) if naive else moment
 
 
 @RULES.register("minimum")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ def comparable(listed: Sequence[Any], kind: str) -> tuple[Scalar, ...]:
     elif kind in NUMBERS:
         fit = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
         if kind == "integer":
-            fit = [int(v) for v in fit if v == int(v)]
+            fit = [int(v) for v in fit if math.isfinite(v) and v == int(v) and abs(v) < 2**63]
     else:
         raise LookupError(f"blocked: values of type {kind} cannot be compared with a list")
     if values and not fit:

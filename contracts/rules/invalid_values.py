@@ -51,7 +51,12 @@ class MissingValues(MetricRule):
             terms.append(IsNull(column))
             if data.types[name] == "number":
                 terms.append(IsNaN(column))
-        values = comparable(listed, data.types[name]) if any(v is not None for v in listed) else ()
+        try:
+            values = comparable(listed, data.types[name]) if any(v is not None for v in listed) else ()
+        except LookupError:  # texts that mean missing, on a column that can hold none of them
+            if not terms:
+                raise
+            values = ()
         if values:
             terms.append(And((Not(IsNull(column)), InSet(column, values))))
         return terms[0] if len(terms) == 1 else Or(tuple(terms))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -167,7 +168,7 @@ def export_quarantine(folder: Path, bound: Bound, judged: Judged, setting: Setti
             if found is not None:
                 keys[rule] = found
     folder.mkdir(parents=True, exist_ok=True)
-    path, rows, writer = folder / f"{bound.contract.object or 'rows'}.parquet", 0, None
+    path, rows, writer = folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', bound.contract.object) or 'rows'}.parquet", 0, None
     partial = path.with_name(path.name + ".partial")
     batches = setting.source.read(list(types), setting.timestamp, setting.window)
     for table in quarantine(batches, rules, bound.data.types, keys):

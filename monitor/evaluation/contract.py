@@ -21,7 +21,7 @@ from checks.core.result import Verdict, finite
 from checks.core.window import Window, iso
 from contracts.causes import Clues, redelivered, suspect
 from contracts.judge import SCOPE, Bound, as_json, bind, judge, tally, verdict_of
-from contracts.masking import masked, shown
+from contracts.masking import masked, shown, without_values
 from contracts.model import Column, Contract, ContractOutcome, Data, Observation, Violation
 from contracts.query import ForeignKey
 from monitor.ports import Engine, Relation, RuleResult, Source
@@ -104,7 +104,7 @@ def bind_contract(
         ]
         nested = nested_types(schema, [*contract.columns, *(c for c in named if contract.column(c.name) is None)])
     naive = frozenset(name for name, text in natives.items() if "tz=" not in text)
-    data = Data({**types, **nested}, setting.as_of, natives, naive, setting.kind in TEXTUAL, setting.timestamp)
+    data = Data({**types, **nested}, setting.as_of, natives, naive, setting.kind in TEXTUAL, setting.timestamp, frozenset(nested))
     bound = bind(contract, data, setting.ignored)
     lacking = {
         rule: f"no data is named for the object {query.object!r}"
@@ -162,7 +162,8 @@ def judge_contract(
     last = datetime.fromtimestamp(profile.last / 1e6, UTC) if profile.last is not None else None
     seen = Observation(profile.rows, setting.as_of, bound.data.types, last, {n: _facts(c) for n, c in profile.columns.items()})
     asked = _again(kept, bound) if kept is not None else _ask(bound, setting, types) if profile.rows else Asked()
-    outcome = judge(bound, profile.rules, seen, {**failed, **asked.failed}, asked.answers, apart)
+    why = {rule: without_values(text) for rule, text in failed.items()} | dict(asked.failed)
+    outcome = judge(bound, profile.rules, seen, why, asked.answers, apart)
     violations = [as_json(v) for v in outcome.violations]
     if kept is not None:
         details = dict(kept.get("details", {}))
@@ -282,10 +283,16 @@ def _wanted(bound: Bound, violation: Violation) -> Wanted | None:
         predicate = Not(IsNull(Named(rule.column)))
     if predicate is None:
         return None
-    names = (rule.column.partition("|")[0],) if rule.column else rule.columns[:1]
-    if rule.kind == "rowExpression":
-        names = tuple(sorted(columns_of(rule.argument["expression"])))
+    names = _shown_columns(violation)
     return Wanted(predicate, names) if names and all(n in bound.data.types for n in names) else None
+
+
+def _shown_columns(violation: Violation) -> tuple[str, ...]:
+    """The columns whose values the samples of a violation show."""
+    rule = violation.rule
+    if rule.kind == "rowExpression":
+        return tuple(sorted(columns_of(rule.argument["expression"])))
+    return (rule.column.partition("|")[0],) if rule.column else rule.columns[:1]
 
 
 def offending_rows(
@@ -346,8 +353,8 @@ def _details(
 
 def _plainly(contract: Contract, violation: Violation, setting: Setting) -> bool:
     """Whether the owner allows the values to be shown: ``mask: false``, and neither classified nor personal."""
-    columns = [violation.rule.column] if violation.rule.column else list(violation.rule.columns)
-    found = [contract.column(name) for name in columns]
+    shown_here = _shown_columns(violation) or violation.rule.columns
+    found = [contract.column(name) for name in shown_here]
     return bool(found) and all(
         c is not None and not c.mask and not c.classification and c.name not in setting.private for c in found
     )

@@ -69,9 +69,10 @@ def hashed(batch: pa.RecordBatch, key: bytes) -> Hashes:
     table = pa.table(dict(enumerate_names(columns))).drop_null()
     if len(columns) == 1:
         rows: Sequence[Any] = table.column(0).unique().to_pylist()
-        texts = [_text(value) for value in rows]
+        texts = [_text(value) for value in rows if value == value]
     else:
-        texts = ["\x1f".join(_text(v) for v in row) for row in zip(*(c.to_pylist() for c in table.columns), strict=True)]
+        tuples = zip(*(c.to_pylist() for c in table.columns), strict=True)
+        texts = ["\x1f".join(map(_text, row)) for row in tuples if all(v == v for v in row)]
     blake, seed = hashlib.blake2b, key[:64]
     raw = b"".join(blake(t.encode("utf-8", "surrogatepass"), digest_size=8, key=seed).digest() for t in texts)
     return np.unique(np.frombuffer(raw, "<u8").astype(np.uint64))
@@ -84,7 +85,7 @@ def enumerate_names(columns: Sequence[pa.Array]) -> list[tuple[str, pa.Array]]:
 
 def _text(value: Any) -> str:
     """A key as text: a whole number is the same whether it is stored as an integer or a real one."""
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
 

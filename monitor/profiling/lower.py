@@ -28,9 +28,10 @@ from checks.core.expression import (
     Or,
     columns,
 )
+from monitor.clock import stopwatch
 
-PATTERN_SECONDS = 2.0
-"""How long a pattern may search one text."""
+PATTERN_SECONDS = 10.0
+"""How long a pattern may search the texts of one batch."""
 
 WHOLE = 4503599627370496.0
 """From here on, 2 to the 52, every double is a whole number."""
@@ -116,14 +117,15 @@ def matching(values: list[Any], pattern: str) -> list[Any]:
     not end."""
     import regex
 
-    compiled = regex.compile(pattern)
+    compiled, began = regex.compile(pattern), stopwatch()
     found = []
     for value in values:
+        left = PATTERN_SECONDS - (stopwatch() - began)
         try:
-            if isinstance(value, str) and compiled.search(value, timeout=PATTERN_SECONDS):
+            if isinstance(value, str) and compiled.search(value, timeout=max(left, 0.001)):
                 found.append(value)
         except TimeoutError:
-            text = f"the pattern {pattern!r} took longer than {PATTERN_SECONDS:g} s on a text of {len(value)} characters"
+            text = f"the pattern {pattern!r} took longer than {PATTERN_SECONDS:g} s, last on a text of {len(value)} characters"
             raise PatternTimeout(text) from None
     return found
 

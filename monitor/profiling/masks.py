@@ -17,8 +17,8 @@ from monitor.profiling.lower import PatternTimeout, lower, matching, patterns, r
 from monitor.profiling.nested import Nested, prefix_of
 
 NOT_COUNTABLE = (
-    nw.exceptions.NarwhalsError, pa.ArrowException, TypeError, ValueError, NotImplementedError, AttributeError, LookupError, re.error,
-    PatternTimeout,
+    nw.exceptions.NarwhalsError, pa.ArrowException, TypeError, ValueError, NotImplementedError, AttributeError, LookupError, ArithmeticError,
+    re.error, PatternTimeout,
 )
 """What an engine raises for a predicate that it cannot run; the rule alone is then reported as error."""
 

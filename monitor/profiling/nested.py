@@ -217,8 +217,8 @@ def _flatten(node: Node) -> tuple[Node, Rows]:
         node = pa.ListArray.from_arrays(node.offsets, pairs)
     if not _is_list(node.type):
         raise LookupError(f"{node.type} has no elements")
-    parents_of = pc.list_parent_indices(node)
-    return pc.list_flatten(node), parents_of.to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = pc.fill_null(pc.list_value_length(node), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return pc.list_flatten(node), np.repeat(np.arange(len(node), dtype=np.int64), lengths)
 
 
 def _leaf(node: Node, kind: str) -> pa.Array:

@@ -127,7 +127,7 @@ class PushDown:
         for rule, expression in self._plan.rules.items():
             try:
                 found[rule] = _count(lower(without_nan(expression, self._types), self._types))
-            except (nw.exceptions.NarwhalsError, TypeError, ValueError, NotImplementedError) as error:
+            except (nw.exceptions.NarwhalsError, TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError) as error:
                 self.failed[rule] = _first_line(error)
         return found
 

@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from checks.core.errors import SourceError
 from checks.core.expression import And, Expression, IsNaN, IsNull, Not, columns
 from checks.core.expression import Column as Named
+from contracts.masking import without_values
 from contracts.query import Duplicates, Extremes, ForeignKey, Gap, KeyHistory, Query, Sql, columns_of
 from contracts.rules.sql import TABLE, SqlRefused, check, over, rendered
 from monitor.arrow_types import to_micros
@@ -39,7 +41,8 @@ class QueryError(Exception):
 
 
 REFUSED = (
-    QueryError, ScratchError, LookupError, pa.ArrowException, SqlRefused, nw.exceptions.NarwhalsError, NotImplementedError,
+    QueryError, ScratchError, LookupError, pa.ArrowException, SqlRefused, nw.exceptions.NarwhalsError, NotImplementedError, ArithmeticError,
+    ValueError, TypeError, AttributeError, SourceError,
 )
 
 
@@ -100,7 +103,9 @@ def ask(queries: Mapping[str, Query], asking: Asking) -> Asked:
         except expected as error:
             if asking.relation is not None and isinstance(error, asking.relation.errors) and asking.relation.fatal(error):
                 raise
-            found.failed[rule] = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            ours = isinstance(error, (QueryError, LookupError, SqlRefused, SourceError))
+            found.failed[rule] = line if ours else without_values(line)
     return found
 
 
@@ -121,20 +126,27 @@ def _stream(rule: str, names: Sequence[str], asking: Asking) -> tuple[pa.Schema,
             table, _ = Nested(batch, asking.types).table(list(names), "")
             if where is not None:
                 table = table.filter(pa.array(masks.of(batch, rule, where)))
+            table = table.rename_columns(keys_of(names))
             yield from table.combine_chunks().to_batches()
 
     stream = batches()
     first = next(stream, None)
     if first is None:
-        return pa.schema([(n, pa.null()) for n in names]), iter(())
+        return pa.schema([(k, pa.null()) for k in keys_of(names)]), iter(())
     schema = first.schema
     return schema, (b.cast(schema) if b.schema != schema else b for b in itertools.chain([first], stream))
 
 
+def keys_of(names: Sequence[str]) -> list[str]:
+    """Columns under names that clash with nothing: ``k0``, ``k1`` and so on."""
+    return [f"k{i}" for i in range(len(names))]
+
+
 def _present(names: Sequence[str], asking: Asking) -> str:
     """The condition that no part of a key is null or NaN."""
-    terms = [f"{quoted(n)} IS NOT NULL" for n in names]
-    terms += [f"NOT isnan({quoted(n)})" for n in names if asking.types.get(n) == "number"]
+    keyed = list(zip(keys_of(names), names, strict=True))
+    terms = [f"{k} IS NOT NULL" for k, _ in keyed]
+    terms += [f"NOT isnan({k})" for k, n in keyed if asking.types.get(n) == "number"]
     return " AND ".join(terms)
 
 
@@ -151,15 +163,16 @@ def _duplicates(rule: str, query: Duplicates, asking: Asking) -> dict[str, Any]:
         top = asking.relation.rows(grouped.top_k(TOP, by="n"))
         return {
             "surplus": int(total["surplus"] or 0), "keys": int(total["keys"] or 0), "rows": int(total["rows"] or 0),
-            "top": [[[row[n] for n in names], int(row["n"])] for row in top],
+            "top": [[[row[k] for k in keys_of(names)], int(row["n"])] for row in top],
         }
     with scratch() as base:
         schema, stream = _stream(rule, names, asking)
         base.table("grouped", schema, stream, (
-            f"SELECT {listed(names)}, count(*) AS n FROM stream WHERE {_present(names, asking)} GROUP BY ALL HAVING count(*) > 1"
+            f"SELECT {listed(keys_of(names))}, count(*) AS n FROM stream WHERE {_present(names, asking)} GROUP BY ALL HAVING count(*) > 1"
         ))
         ((surplus, keys, rows),) = base.run("SELECT coalesce(sum(n - 1), 0), count(*), coalesce(sum(n), 0) FROM grouped")
-        most = base.run(f"SELECT {listed(names)}, n FROM grouped ORDER BY n DESC, {listed(names)} LIMIT {TOP}")
+        keys_here = listed(keys_of(names))
+        most = base.run(f"SELECT {keys_here}, n FROM grouped ORDER BY n DESC, {keys_here} LIMIT {TOP}")
     return {"surplus": int(surplus), "keys": int(keys), "rows": int(rows), "top": [[list(row[:-1]), int(row[-1])] for row in most]}
 
 
@@ -171,15 +184,16 @@ def _grouped(rule: str, names: Sequence[str], asking: Asking) -> nw.LazyFrame[An
     terms: list[Expression] = [Not(IsNull(Named(n))) for n in names]
     terms += [Not(IsNaN(Named(n))) for n in names if asking.types.get(n) == "number"]
     terms += [without_nan(where, asking.types)] if where is not None else []
-    kept = frame.filter(lower(And(tuple(terms)), asking.types)).select(*names)
-    return kept.group_by(*names).agg(nw.len().alias("n"))
+    kept = frame.filter(lower(And(tuple(terms)), asking.types))
+    renamed = kept.select(*(nw.col(n).alias(k) for k, n in zip(keys_of(names), names, strict=True)))
+    return renamed.group_by(*keys_of(names)).agg(nw.len().alias("n"))
 
 
 def _keys(rule: str, names: Sequence[str], asking: Asking, base: Scratch) -> None:
     """A table ``grouped`` of the window's keys with their rows."""
     if asking.relation is None:
         schema, stream = _stream(rule, names, asking)
-        base.table("grouped", schema, stream, f"SELECT {listed(names)}, count(*) AS n FROM stream WHERE {_present(names, asking)} GROUP BY ALL")
+        base.table("grouped", schema, stream, f"SELECT {listed(keys_of(names))}, count(*) AS n FROM stream WHERE {_present(names, asking)} GROUP BY ALL")
         return
     found = _grouped(rule, names, asking).head(MOST_KEYS + 1).collect("pyarrow").to_native()
     if found.num_rows > MOST_KEYS:
@@ -194,9 +208,9 @@ def offending_keys(rule: str, query: Query, asking: Asking) -> tuple[tuple[str, 
     with scratch() as base:
         if isinstance(query, ForeignKey):
             _lost(rule, query, asking, base)
-            return query.columns, base.arrow(f"SELECT {listed(query.columns)} FROM lost LIMIT {MOST_KEYS}")
+            return query.columns, base.arrow(f"SELECT {listed(keys_of(query.columns))} FROM lost LIMIT {MOST_KEYS}")
         _keys(rule, query.columns, asking, base)
-        return query.columns, base.arrow(f"SELECT {listed(query.columns)} FROM grouped WHERE n > 1 LIMIT {MOST_KEYS}")
+        return query.columns, base.arrow(f"SELECT {listed(keys_of(query.columns))} FROM grouped WHERE n > 1 LIMIT {MOST_KEYS}")
 
 
 # -- foreign keys
@@ -207,7 +221,8 @@ def _foreign_key(rule: str, query: ForeignKey, asking: Asking) -> dict[str, Any]
     with scratch() as base:
         _lost(rule, query, asking, base)
         ((bad, keys),) = base.run("SELECT coalesce(sum(n), 0), count(*) FROM lost")
-        top = base.run(f"SELECT {listed(names)}, n FROM lost ORDER BY n DESC, {listed(names)} LIMIT {TOP}")
+        shown = listed(keys_of(names))
+        top = base.run(f"SELECT {shown}, n FROM lost ORDER BY n DESC, {shown} LIMIT {TOP}")
     return {"bad": int(bad), "keys": int(keys), "top": [[list(row[:-1]), int(row[-1])] for row in top]}
 
 
@@ -220,8 +235,8 @@ def _lost(rule: str, query: ForeignKey, asking: Asking, base: Scratch) -> None:
     if first is None:
         raise QueryError(f"the object {query.object!r} has no rows")
     base.table("there", first.schema, itertools.chain([first], there), f"SELECT DISTINCT {listed(query.to)} FROM stream")
-    same = " AND ".join(f"g.{quoted(a)}::VARCHAR = t.{quoted(b)}::VARCHAR" for a, b in zip(names, query.to, strict=True))
-    plain = " AND ".join(f"g.{quoted(a)} = t.{quoted(b)}" for a, b in zip(names, query.to, strict=True))
+    same = " AND ".join(f"g.{quoted(a)}::VARCHAR = t.{quoted(b)}::VARCHAR" for a, b in zip(keys_of(names), query.to, strict=True))
+    plain = " AND ".join(f"g.{quoted(a)} = t.{quoted(b)}" for a, b in zip(keys_of(names), query.to, strict=True))
     try:
         base.run(f"CREATE TABLE lost AS SELECT g.* FROM grouped g ANTI JOIN there t ON {plain}")
     except ScratchError:  # of types that cannot be compared: as texts
@@ -253,7 +268,7 @@ def _mentioned(text: str, available: Sequence[str]) -> list[str]:
     from sqlglot import exp
 
     tree = sqlglot.parse_one(text, dialect="duckdb")
-    named = {column.name.lower() for column in tree.find_all(exp.Column)}
+    named = {identifier.name.lower() for identifier in tree.find_all(exp.Identifier)}
     stars = [star for star in tree.find_all(exp.Star) if not isinstance(star.parent, exp.Count)]
     found = [name for name in available if name.lower() in named]
     return list(available) if stars else found or list(available[:1])
@@ -325,7 +340,7 @@ def _digest(query: KeyHistory, asking: Asking) -> Digest:
         found = _grouped("", names, asking).head(MOST_KEYS + 1).collect("pyarrow").to_native()
         if found.num_rows > MOST_KEYS:
             raise QueryError(f"the window has more than {MOST_KEYS:,} different keys")
-        stream: Iterator[pa.RecordBatch] = iter(found.select(list(names)).to_batches())
+        stream: Iterator[pa.RecordBatch] = iter(found.select(keys_of(names)).to_batches())
     else:
         _, stream = _stream("", names, asking)
     for batch in stream:

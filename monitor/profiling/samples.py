@@ -169,8 +169,9 @@ def quarantine(
                 continue
         for rule, (names, repeated) in keys.items():
             own, _ = nested.table(list(names), "")
-            marked = own.append_column("at", pa.array(np.arange(batch.num_rows)))
-            places = marked.join(repeated, list(names), join_type="inner").column("at").to_numpy()
+            renamed = own.rename_columns(repeated.column_names)
+            marked = renamed.cast(repeated.schema).append_column("at", pa.array(np.arange(batch.num_rows)))
+            places = marked.join(repeated, repeated.column_names, join_type="inner").column("at").to_numpy()
             flag = np.zeros(batch.num_rows, np.bool_)
             flag[places] = True
             flags[rule] = flag

@@ -40,7 +40,10 @@ class Scratch:
     def table(self, name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch], sql: str | None = None) -> None:
         """A table from a stream of batches, or of what ``sql`` makes of them as ``stream``."""
         reader = pa.RecordBatchReader.from_batches(schema, batches)
-        self._connection.register("stream", reader)
+        try:
+            self._connection.register("stream", reader)
+        except duckdb.Error as error:
+            raise ScratchError(f"DuckDB cannot read the columns: {str(error).strip().splitlines()[0][:200]}") from None
         try:
             self.run(f"CREATE TABLE {name} AS {sql or 'SELECT * FROM stream'}")
         finally:

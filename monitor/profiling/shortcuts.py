@@ -93,6 +93,8 @@ class Ranges:
             values = self._columns[name]
             kind = values.type.to_pandas_dtype()
             numbers = np.frombuffer(values.buffers()[1], kind)[values.offset : values.offset + len(values)]
+            if pa.types.is_floating(values.type) and kind is not np.float64:
+                numbers = numbers.astype(np.float64)  # else numpy would round the bound to the column's type
             self._numbers[name] = numbers, values.is_valid().to_numpy(zero_copy_only=False) if values.null_count else None
         return self._numbers[name]
 

@@ -241,7 +241,8 @@ class FilesSource:
                 if field.name not in found or pa.types.is_null(found[field.name]):
                     found[field.name] = field.type
             for name, kind in part_types(part).items():
-                found.setdefault(name, arrow_type(kind))
+                if name not in found:  # of the path, not of the file
+                    found[name] = arrow_type(kind)
         return pa.schema(list(found.items()))
 
     def fingerprint(self, timestamp: str | None, window: Window) -> str:

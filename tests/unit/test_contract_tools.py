@@ -85,7 +85,7 @@ CHANGES = [
     ("{name: x, enum: [{value: a}]}", "{name: x, enum: [{value: a}, {value: b}]}", "loosening"), ("{name: x, enum: [{value: a}]}", "{name: x, enum: [{value: b}]}", "both"),
     ("{name: x, logicalType: integer}", "{name: x, logicalType: number}", "loosening"), ("{name: x, logicalType: string}", "{name: x, logicalType: number}", "both"),
     ("{name: x, logicalType: string, logicalTypeOptions: {pattern: a}}", "{name: x, logicalType: string, logicalTypeOptions: {pattern: b}}", "both"),
-    ("{name: x}\n{name: y}", "{name: x}", "loosening"), ("{name: x}", "{name: x}\n{name: y}", "neutral"), ("{name: x}", "{name: x}\n{name: y, required: true}", "tightening"),
+    ("{name: x}\n{name: y}", "{name: x}", "loosening"), ("{name: x}", "{name: x}\n{name: y}", "tightening"), ("{name: x}", "{name: x}\n{name: y, required: true}", "tightening"),
     ("{name: x, quality: [{metric: nullValues, mustBeLessThan: 5}]}", "{name: x, quality: [{metric: nullValues, mustBeLessThan: 9}]}", "loosening"),
     ("{name: x, quality: [{metric: nullValues, mustBeBetween: [0, 9]}]}", "{name: x, quality: [{metric: nullValues, mustBeBetween: [1, 8]}]}", "tightening"),
     ("{name: x, quality: [{metric: nullValues, mustBe: 0}]}", "{name: x, quality: [{metric: nullValues, mustBe: 0, severity: info}]}", "loosening"),
@@ -125,7 +125,7 @@ def test_the_commands_end_with_the_codes_that_the_documents_name(tmp_path: Path)
         return CliRunner().invoke(app, ["contract", *map(str, words)])
 
     assert [run("lint", path).exit_code for path in (good, odd, bad)] == [0, 1, 2]
-    assert "bad.yaml:1: not YAML" in run("lint", bad).stdout
+    assert ": not YAML: " in run("lint", bad).stdout
     assert run("test", good, "--data", tmp_path / "clean.parquet").exit_code == 0
     found = run("test", good, "--data", tmp_path / "broken.parquet", "--json", "--quarantine", tmp_path / "q")
     assert found.exit_code == 1

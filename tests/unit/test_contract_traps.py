@@ -155,7 +155,7 @@ def test_a_column_without_any_value_breaks_only_rules_on_nulls() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("x" * 10_000_000, "c.yaml: the document has 10,000,000 characters"), ("[" * 5000 + "]" * 5000, "c.yaml: not read: it is nested too deeply"),
+        ("x" * 10_000_000, "c.yaml: the document has 10,000,000 characters"), ("[" * 5000 + "]" * 5000, "c.yaml:1: it is nested more than 100 deep"),
         ("a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [{', '.join([f'*b{i - 1}' if i else '*a'] * 9)}]\n" for i in range(9)), "expands to more than"),
         ("a: !!python/object:os.system x", "c.yaml:1: the tag"), (HEAD.replace("v3.2.0", "v2.2.2"), "c.yaml:1: apiVersion 'v2.2.2' is not known; allowed are v3.0.0"),
         (HEAD.replace("DataContract", "Pod"), "c.yaml:2: kind 'Pod' is not DataContract"),
@@ -237,3 +237,88 @@ def test_no_name_of_a_with_clause_hides_a_table(query: str, dialect: str) -> Non
 def test_sql_may_call_the_rows_by_the_objects_names() -> None:
     clause = "{name: x, quality: [{id: named, type: sql, query: 'SELECT COUNT(*) FROM public.t a JOIN t b ON a.x = b.x', mustBe: 3}]}"
     assert broken(run(clause, {"x": [1, 2, 3]})) == {}
+
+
+# -- what a review found
+
+
+def test_a_key_called_like_the_count_is_counted() -> None:
+    outcome = run("{name: n, unique: true}\n{name: N, quality: [{metric: duplicateValues, mustBe: 0}]}", {"n": [7, 7, 7, 1, 2, 2], "N": [1, 1, 2, 3, 4, 5]})
+    assert broken(outcome) == {"n.unique": 3, "N.duplicateValues": 1}
+    assert outcome.violations[0].observed == {"surplus": 3, "keys": 2, "rows": 5}
+
+
+def test_lists_structs_and_times_of_a_real_file_are_read(tmp_path: Path) -> None:
+    from datetime import time
+
+    table = pa.table({
+        "ts": pa.array([NOW], pa.timestamp("us", "UTC")), "l": [[1]], "s": [{"k": 1}], "t": pa.array([time(1)], pa.time64("us")),
+        "v": pa.array([[0.1, 0.2]], pa.list_(pa.float32(), 2)),
+    })
+    pq.write_table(table, tmp_path / "rows.parquet")
+    from monitor.sources.parquet import ParquetConfig
+
+    text = HEAD + "".join(f"      - {line}\n" for line in (
+        "{name: ts, logicalType: timestamp, logicalTypeOptions: {minimum: '2024-01-01T00:00:00+01:00'}}", "{name: l, logicalType: array, logicalTypeOptions: {minItems: 2}}",
+        "{name: s, logicalType: object, properties: [{name: k, logicalType: integer, logicalTypeOptions: {minimum: 5}}]}", "{name: t, logicalType: time}",
+        "{name: v, logicalType: vector, logicalTypeOptions: {dimensions: 3}}",
+    ))
+    found = judged(parse_contract(text, "c.yaml"), open_source(ParquetConfig(path=str(tmp_path / "rows.parquet"))), as_of=NOW)
+    assert {v["rule"] for v in found.section["violations"]} == {"l.minItems", "s.k.minimum", "v.dimensions"}
+    assert found.section["not_evaluated"] == []
+
+
+def test_no_sample_and_no_error_shows_what_is_classified() -> None:
+    clauses = (
+        "{name: amount, logicalType: number, customProperties: [{property: mask, value: false}], quality: "
+        "[{id: both, type: custom, engine: driftd, implementation: \"amount > 0 AND ssn <> 'x'\"}]}\n"
+        "{name: ssn, logicalType: string, classification: secret, quality: [{id: cast, type: sql, query: 'SELECT SUM(CAST(ssn AS INT)) FROM {object}', mustBe: 0}]}\n"
+        "{name: p, logicalType: object, classification: secret, properties: [{name: s, logicalType: string, enum: [{value: a}], customProperties: [{property: mask, value: false}]}]}"
+    )
+    text = HEAD + "".join(f"      - {line}\n" for line in clauses.splitlines())
+    rows = pa.table({"amount": [-1.0, 2.0], "ssn": ["123-45-6789", "top"], "p": [{"s": "topsecret"}, {"s": "a"}]})
+    found = judged(parse_contract(text, "c.yaml"), TableSource(rows), as_of=NOW)
+    assert {v["rule"] for v in found.section["violations"]} == {"both", "p.s.enum"}
+    assert [n["rule"] for n in found.section["not_evaluated"]] == ["cast"]
+    assert not any(secret in str(found.section) for secret in ("123-45", "topsecret"))
+
+
+@pytest.mark.parametrize(
+    ("clause", "values"),
+    [
+        ("{name: x, quality: [{type: sql, query: 'SELECT MAX({property}) FROM {object}', mustBeLessThan: 10}]}", [1.0, INF]),
+        ("{name: x, quality: [{type: sql, query: 'SELECT MAX({property}) FROM {object}', mustBeLessThan: 10}]}", [1.0, NAN]),
+        ("{name: x, customProperties: [{property: keyHistory, value: 3}]}", [1.0, NAN, INF]),
+        ("{name: x, logicalType: integer, logicalTypeOptions: {maximum: 18446744073709551615}}", [1, 2]),
+        ("{name: x, quality: [{metric: invalidValues, arguments: {validValues: [1, 100000000000000000000000000, .inf, .nan]}, mustBe: 0}]}", [1, 2]),
+        ("{name: x, quality: [{metric: missingValues, arguments: {missingValues: [null, 'n/a']}, mustBe: 1}]}", [1, None]),
+        ("{name: x, logicalTypeOptions: {maximum: 1.0e+39}}", pa.array([INF, 1.0], pa.float32())),
+    ],
+)
+def test_odd_values_and_arguments_end_no_evaluation(clause: str, values: Any) -> None:
+    outcome = run(clause + "\n{name: y, required: true}", {"x": values, "y": pa.array([1, *[None] * (len(values) - 1)])})
+    assert broken(outcome)["y.required"] == len(values) - 1
+    assert not any(n.error for n in outcome.not_evaluated)
+
+
+def test_a_json_value_of_another_type_is_there() -> None:
+    clause = "{name: js, logicalType: object, properties: [{name: a, logicalType: integer, required: true}]}"
+    outcome = run(clause, {"js": ['{"a": "z"}', '{"a": 1}', "{}", "null", "oops", None]})
+    assert broken(outcome) == {"js.a.logicalType": 1, "js.a.required": 1, "js.logicalType": 1}
+
+
+def test_a_column_with_a_dot_is_no_part_of_another() -> None:
+    outcome = run("{name: a, required: true}\n{name: a.b, required: true}", {"a": [1, None, 1], "a.b": [None, None, 1]})
+    assert broken(outcome) == {"a.required": 1, "a.b.required": 2}
+
+
+def test_rules_of_one_name_keep_counts_of_their_own() -> None:
+    rules = "{name: f, quality: [{name: a, metric: nullValues, mustBe: 0}, {name: a, metric: nullValues, mustBe: 2}]}\n{name: g, quality: [{name: a#2, metric: nullValues, mustBe: 0}]}"
+    outcome = run(rules, {"f": [None, None, 1], "g": [None, 1, 1]})
+    assert broken(outcome) == {"a": 2, "a#2#2": 1} or len({v.rule.id for v in outcome.violations}) == 2
+    assert sum(broken(outcome).values()) == 3
+
+
+def test_a_null_list_hides_what_lies_under_it() -> None:
+    values = pa.ListArray.from_arrays(pa.array([0, 2, 4]), pa.array([1, 2, -3, -4]), mask=pa.array([False, True]))
+    assert broken(run("{name: x, logicalType: array, items: {logicalType: integer, logicalTypeOptions: {minimum: 0}}}", {"x": values})) == {}
