@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from checks.core.profile import ColumnBinning, ColumnProfile
-from checks.core.units import explain
+from checks.core.units import likely
 from contracts.model import Violation
 from contracts.rules.logical_type import PARSES
 
@@ -74,9 +74,7 @@ def _unit(violation: Violation, clues: Clues) -> dict[str, Any] | None:
     if mean is None or before is None or not scale or not typical:
         return None
     wobble = max(0.3 * typical, abs(before) * 1e-9)
-    if abs(mean - before) < 2 * wobble and 0.5 < scale / typical < 2:
-        return None
-    for conversion in explain(mean, scale, before, typical, wobble):
+    for conversion in likely(mean, scale, before, typical, wobble):
         back = mean * conversion.factor + conversion.offset
         return {
             "kind": "unit", "sentence": f"{violation.rule.column} looks like {conversion.name}: mean {mean:.4g}, usual {before:.4g}; "

@@ -95,7 +95,7 @@ def _own(contract: Contract, before: Mapping[str, Column], after: Mapping[str, C
     """The rules of columns that both versions have, and of the object; the others come and go with their column."""
     return [
         rule for rule in contract.rules
-        if not (rule.elsewhere and "/" in rule.id) and (rule.column is None or (rule.column in before and rule.column in after))
+        if not rule.elsewhere and (rule.column is None or (rule.column in before and rule.column in after))
     ]
 
 
@@ -117,14 +117,22 @@ def _presence(rule: Rule, effect: str) -> str:
 
 def _rule(name: str, old: Rule, new: Rule) -> Iterator[Change]:
     path = f"{name}.{new.id}"
-    effects = set(_effects(old, new))
+    effects = set(_effects(old, new)) if not (old.manual and new.manual) else set()
     if effects:
         effect = effects.pop() if len(effects) == 1 else BOTH
-        yield Change(path, f"{old.threshold} became {new.threshold}", effect, new.line)
+        yield Change(path, f"{_said(old, new)} became {_said(new, old)}", effect, new.line)
     if old.severity is not new.severity:
         words = {Verdict.WARN: "warning", Verdict.FAIL: "error"}
         effect = TIGHTENING if new.severity is Verdict.FAIL else LOOSENING
         yield Change(path, f"severity {words[old.severity]} became {words[new.severity]}", effect, new.line)
+
+
+def _said(rule: Rule, other: Rule) -> str:
+    """The rule as it is written, with what differs where its bounds do not say so."""
+    if rule.threshold != other.threshold:
+        return rule.threshold
+    keys = [k for k in {**rule.written, **other.written} if rule.written.get(k) != other.written.get(k)]
+    return ", ".join(f"{key} {rule.written.get(key, 'not given')}" for key in keys) or rule.threshold
 
 
 def _effects(old: Rule, new: Rule) -> Iterator[str]:

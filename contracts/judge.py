@@ -167,6 +167,8 @@ def _skipped(bound: Bound, rule: Rule, seen: Observation, failed: Mapping[str, s
         return NotEvaluated(rule, "manual: for a person to check", explained=True)
     if rule.not_evaluated:
         return NotEvaluated(rule, rule.not_evaluated, explained=rule.elsewhere)
+    if seen.rows == 0 and RULES[rule.kind].on_rows:
+        return NotEvaluated(rule, "the window is empty", explained=True)
     if rule.id in bound.blocked:
         reason = bound.blocked[rule.id]
         if reason.startswith("error: "):
@@ -176,8 +178,6 @@ def _skipped(bound: Bound, rule: Rule, seen: Observation, failed: Mapping[str, s
     for name in (rule.id, rule.id + SCOPE):
         if name in failed:
             return NotEvaluated(rule, f"error: {failed[name]}", error=True)
-    if seen.rows == 0 and RULES[rule.kind].on_rows:
-        return NotEvaluated(rule, "the window is empty", explained=True)
     return None
 
 

@@ -83,7 +83,7 @@ def _structure(document: Lined, version: str, path: str) -> Iterator[Finding]:
     for place, message in violations(document, version):
         known = message.startswith(("Unevaluated", "Additional")) and any(t[: len(place)] == place for t in told)
         deeper = message.startswith("Unevaluated") and any(
-            other != place and other[: len(place)] == place for other, _ in violations(document, version)
+            other[: len(place)] == place for other, said in violations(document, version) if said != message
         )
         if not known and not deeper:
             at = where(place)
@@ -350,6 +350,9 @@ class _Semantics:
             bare = any(_finds(item.get("properties") or [], name.split(".")) for item in self._document["schema"])
             if name and not bare and not self._names_something(name):
                 self._warn(line, f"{written}: the element {name!r} names nothing in this contract")
+        near = difflib.get_close_matches(kind, LEVELS, 1, 0.8)
+        if kind not in LEVELS and near:
+            self._note(level.line, f"the service level {written!r} is not evaluated; did you mean {near[0]!r}?")
         if kind in LEVELS:
             self._try(level.lines.get("value", level.line), written, lambda: seconds(level.get("value"), level.get("unit")))
         percentile = custom(level, "percentile")

@@ -12,8 +12,10 @@ MOST_SHAPE = 40
 
 def masked(value: Any, key: bytes) -> dict[str, Any]:
     """``{"type", "length", "shape", "hash"}`` of a value: ``aaa@aaa.aaa`` for an address, and 8 hex digits of a keyed hash."""
+    if value is None:
+        return {"type": "null", "length": 0, "shape": "", "hash": ""}
     text = str(value)
-    kind = "null" if value is None else type(value).__name__
+    kind = type(value).__name__
     digest = hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:8]
     return {"type": kind, "length": len(text), "shape": shape(text), "hash": digest}
 

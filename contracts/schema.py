@@ -70,6 +70,13 @@ def _violations(document: Any, version: str) -> list[tuple[Place, str]]:
             message = f"the key {error.kind.property!r} is needed"
         elif "is not of type \"string\"" in message and not isinstance(error.instance, (dict, list)):
             message = f"{message.split(' is not', 1)[0]} must be a text: put it in quotes"
+        elif isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Enum):
+            options = [str(option) for option in error.kind.options]
+            near = difflib.get_close_matches(str(error.instance), options, 1, 0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            message = f"{error.instance!r} is not one of {', '.join(options)}{hint}"
+        elif isinstance(error.kind, jsonschema_rs.ValidationErrorKind.AnyOf) and "quality" in place:
+            message = "the rule needs an operator such as mustBe with a number; mustBeBetween and mustNotBeBetween need two: [low, high]"
         elif isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Type) and not isinstance(error.instance, (dict, list)):
             wanted = message.rpartition("is not of type ")[2].replace('"', "")
             message = f"{error.instance!r} is not {'an' if wanted[:1] in 'aeiou' else 'a'} {wanted}"

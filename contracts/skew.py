@@ -10,7 +10,7 @@ from checks.core.column import ColumnProfile
 from checks.core.interval import wilson
 from checks.core.profile import Profile
 from checks.core.result import Verdict
-from checks.core.units import explain
+from checks.core.units import likely
 
 LEAST_ROWS = 50
 SHARE_POINTS = 0.02
@@ -90,7 +90,7 @@ def _numbers(spec: ColumnBinning, then: ColumnProfile, now: ColumnProfile, parts
     away = abs(mean - usual)
     if away <= max(SHIFT * typical, 1.5 * wobble) and 0.4 < scale / typical < 2.5:
         return []
-    for conversion in explain(mean, scale, usual, typical, max(0.3 * typical, wobble / 3)):
+    for conversion in likely(mean, scale, usual, typical, max(0.3 * typical, wobble / 3)):
         if conversion.offset or not 0.3 < scale / typical < 3:
             return [Skew(spec.name, "unit", Verdict.FAIL, f"{spec.name} looks like {conversion.name}: mean {mean:.4g}, in training {usual:.4g}")]
     if away > max(SHIFT * typical, 1.5 * wobble):

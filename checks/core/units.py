@@ -37,3 +37,19 @@ def explain(mean: float, scale: float, usual: float, typical: float, wobble: flo
         if abs(back - usual) <= 3 * wobble and 0.3 <= back_scale / max(typical, 1e-12) <= 3:
             found.append(conversion)
     return found
+
+
+def likely(mean: float, scale: float, usual: float, typical: float, wobble: float) -> list[Conversion]:
+    """The conversions that explain a shift, and not only allow it.
+
+    What is as usual needs no explanation; the converted mean must lie at least twice as near, or the converted scale must
+    be as usual where the present one is far from it.
+    """
+    found = []
+    away, ratio = abs(mean - usual), scale / typical
+    for conversion in explain(mean, scale, usual, typical, wobble):
+        nearer = away > 2 * wobble and abs(mean * conversion.factor + conversion.offset - usual) <= away / 2
+        scaled = not 0.4 < ratio < 2.5 and 0.5 <= ratio * conversion.factor <= 2
+        if nearer or scaled:
+            found.append(conversion)
+    return found

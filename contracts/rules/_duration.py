@@ -37,5 +37,9 @@ def words(amount: float) -> str:
     """``1.5 h``: a duration for people."""
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if abs(amount) >= 2 * size or (unit == "min" and abs(amount) >= 60):
-            return f"{amount / size:.3g} {unit}"
-    return f"{amount:.3g} s"
+            return f"{_figure(amount / size)} {unit}"
+    return f"{_figure(amount)} s"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -54,6 +54,8 @@ class _Age(RuleKind):
         allowed = _allowed(rule)
         last: datetime | None = seen.answer.get("last", seen.last)
         if last is None:
+            if seen.rows and not rule.columns and seen.timestamp is None:
+                raise LookupError("no column is known to hold the event time: name an element, or a property's role timestamp")
             raise LookupError("the window has no rows" if not seen.rows else "the element is null in every row")
         age = (seen.as_of - last).total_seconds()
         if seen.bad:

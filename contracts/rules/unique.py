@@ -25,7 +25,8 @@ class _Unique(MetricRule):
         keys, rows = int(seen.answer["keys"]), int(seen.answer["rows"])
         share = f" ({100 * surplus / seen.considered:.4g}%)" if rule.percent and seen.considered else ""
         observed = {**broken[1], "surplus": surplus, "keys": keys, "rows": rows}
-        return surplus, observed, f"{surplus:,} rows too many{share}: {keys:,} keys are in {rows:,} rows"
+        many, which = "row" if surplus == 1 else "rows", "key is" if keys == 1 else "keys are"
+        return surplus, observed, f"{surplus:,} {many} too many{share}: {keys:,} {which} in {rows:,} rows"
 
 
 @RULES.register("unique")

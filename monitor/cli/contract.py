@@ -114,6 +114,16 @@ def rows_against(
     raise typer.Exit(CODES.get(str(found["verdict"]), UNKNOWN))
 
 
+def print_skipped(skipped: list[dict[str, Any]], indent: str) -> None:
+    """The rules that did not run; many for one reason in one line."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for item in skipped:
+        groups.setdefault((item["status"], item["reason"]), []).append(item)
+    for (status, reason), items in groups.items():
+        named = ", ".join(f"{item['rule']} (line {item['line']})" for item in items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")
+        typer.echo(f"{indent}{status} {named}: {reason}")
+
+
 def _print(found: dict[str, Any]) -> None:
     rules = found["rules"]
     typer.echo(
@@ -126,10 +136,10 @@ def _print(found: dict[str, Any]) -> None:
             typer.echo(f"       suspected: {violation['cause']['sentence']}")
         for sample in violation["samples"][:3]:
             where = ", ".join(f"{key} {sample[key]}" for key in ("row", "id") if key in sample and not isinstance(sample[key], dict))
-            shown = sample.get("value", f"{sample['type']} {sample['shape']!r} #{sample['hash']}")
+            hidden = f"{sample['type']} {sample['shape']!r} #{sample['hash']}" if sample["type"] != "null" else "null"
+            shown = sample.get("value", hidden)
             typer.echo(f"       {where}: {shown}")
-    for skipped in found["not_evaluated"]:
-        typer.echo(f"  {skipped['status']} {skipped['rule']} (line {skipped['line']}): {skipped['reason']}")
+    print_skipped(found["not_evaluated"], "  ")
     for rule, why in found["apart"].items():
         typer.echo(f"  counted apart {rule}: {why}")
     for skew in found.get("skew") or []:

@@ -57,6 +57,9 @@ def run_test(request: Request, config: Callable[[], Config]) -> dict[str, Any]:
         contract, given, training, ignored, identifier = _of_monitor(request, monitor, base)
         owner = monitor.owner
         others = {name: open_source(data) for name, data in (monitor.contract.data if monitor.contract else {}).items()} | others
+    for name in others:
+        if name not in contract.objects:
+            raise ConfigError(f"--with {name}: the contract has no object {name!r}; it has {', '.join(contract.objects)}")
     skew, usual = None, None
     if training is not None:
         skew, learned = served_skews(training, given, contract, ignored)
@@ -83,6 +86,12 @@ def _moment(text: str | None, option: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+def _window(since: datetime, until: datetime) -> Window:
+    if until <= since:
+        raise ConfigError(f"--to {until:%Y-%m-%dT%H:%MZ} is not after --from {since:%Y-%m-%dT%H:%MZ}")
+    return Window(since, until)
+
+
 Parts = tuple["Contract", Given, Given | None, tuple[str, ...], str | None]
 
 
@@ -96,8 +105,8 @@ def _of_file(request: Request, base: Path) -> tuple[Contract, Given, Given | Non
     window = None
     if since is not None or until is not None:
         if timestamp is None:
-            raise ConfigError("--from and --to need --timestamp COLUMN")
-        window = Window(since or datetime(1970, 1, 1, tzinfo=UTC), until or datetime(9999, 1, 1, tzinfo=UTC))
+            raise ConfigError("--from and --to need --timestamp COLUMN, or a property with the role timestamp")
+        window = _window(since or datetime(1970, 1, 1, tzinfo=UTC), until or datetime(9999, 1, 1, tzinfo=UTC))
     given = Given(source, kind, timestamp, window, contract.classified)
     if request.against is None:
         return contract, given, None, (), None, ""
@@ -125,7 +134,7 @@ def _of_monitor(request: Request, monitor: MonitorConfig, base: Path) -> Parts:
     private = frozenset(monitor.columns.personal)
     since = _moment(request.since, "--from") or settings.start
     until = _moment(request.until, "--to") or since + FIRST
-    given = Given(opened, kind, timestamp, Window(since, until), private)
+    given = Given(opened, kind, timestamp, _window(since, until), private)
     if monitor.reference.path is not None:
         taught, taught_kind = open_address(monitor.reference.path, monitor.contract.path.parent if monitor.contract else base)
         training = Given(taught, taught_kind, timestamp if timestamp in taught.types() else None, None, private)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monitor.cli.contract import print_skipped
 from monitor.cli.edge import BREACH, OK, UNKNOWN, guarded, pipeline_of, print_json
 
 CODES = {"pass": OK, "warn": BREACH, "fail": BREACH}
@@ -56,8 +57,7 @@ def _print_check(found: dict[str, Any]) -> None:
             typer.echo(f"    {violation['verdict']} {violation['rule']}: {violation['reason']}; promised: {violation['threshold']}")
             if violation["cause"]:
                 typer.echo(f"      suspected: {violation['cause']['sentence']}")
-        for skipped in contract["not_evaluated"]:
-            typer.echo(f"    {skipped['status']} {skipped['rule']} (line {skipped['line']}): {skipped['reason']}")
+        print_skipped(contract["not_evaluated"], "    ")
     if found["data"]:
         typer.echo(f"  data {found['data']['verdict']}")
         for finding in found["data"]["findings"]:

@@ -160,7 +160,7 @@ def judge_contract(
     ``kept`` is what an earlier look at the same rows left; then nothing is read.
     """
     last = datetime.fromtimestamp(profile.last / 1e6, UTC) if profile.last is not None else None
-    seen = Observation(profile.rows, setting.as_of, bound.data.types, last, {n: _facts(c) for n, c in profile.columns.items()})
+    seen = Observation(profile.rows, setting.as_of, bound.data.types, last, {n: _facts(c) for n, c in profile.columns.items()}, timestamp=setting.timestamp)
     asked = _again(kept, bound) if kept is not None else _ask(bound, setting, types) if profile.rows else Asked()
     why = {rule: without_values(text) for rule, text in failed.items()} | dict(asked.failed)
     outcome = judge(bound, profile.rules, seen, why, asked.answers, apart)
@@ -283,7 +283,7 @@ def _wanted(bound: Bound, violation: Violation) -> Wanted | None:
         predicate = Not(IsNull(Named(rule.column)))
     if predicate is None:
         return None
-    names = _shown_columns(violation)
+    names = _typed_inside(violation, bound)
     return Wanted(predicate, names) if names and all(n in bound.data.types for n in names) else None
 
 
@@ -293,6 +293,12 @@ def _shown_columns(violation: Violation) -> tuple[str, ...]:
     if rule.kind == "rowExpression":
         return tuple(sorted(columns_of(rule.argument["expression"])))
     return (rule.column.partition("|")[0],) if rule.column else rule.columns[:1]
+
+
+def _typed_inside(violation: Violation, bound: Bound) -> tuple[str, ...]:
+    """The JSON types instead of the values, where it is the type that is wrong."""
+    kinds = f"{violation.rule.column}|type"
+    return (kinds,) if violation.rule.kind == "logicalType" and kinds in bound.data.types else _shown_columns(violation)
 
 
 def offending_rows(

@@ -14,6 +14,7 @@ import pyarrow as pa
 MEMORY = "1GB"
 DISK = "8GB"
 SECONDS = 300.0
+MOST_ROWS = 1001
 
 
 class ScratchError(Exception):
@@ -26,7 +27,7 @@ class Scratch:
     def __init__(self, folder: str) -> None:
         self._connection = duckdb.connect(":memory:", config={
             "memory_limit": MEMORY, "threads": "2", "temp_directory": folder, "max_temp_directory_size": DISK,
-            "autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "allow_community_extensions": "false",
+            "python_enable_replacements": "false", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "allow_community_extensions": "false",
         })
         self._seconds = SECONDS
         self._late = False
@@ -56,7 +57,8 @@ class Scratch:
         timer.daemon = True
         timer.start()
         try:
-            return self._connection.execute(sql).fetchmany(1001)
+            found = self._connection.sql(sql)  # as Arrow: rows of times would need pytz
+            return [] if found is None else [tuple(row.values()) for row in _rows(found.limit(MOST_ROWS).to_arrow_table())]
         except duckdb.Error as error:
             if self._late:
                 raise ScratchError(f"the query took longer than {self._seconds:g} s and was ended") from None
@@ -88,6 +90,12 @@ def scratch() -> Iterator[Scratch]:
             yield found
         finally:
             found.close()
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows, also of columns that share a name."""
+    found: list[dict[str, Any]] = table.rename_columns([str(i) for i in range(table.num_columns)]).to_pylist()
+    return found
 
 
 def quoted(name: str) -> str:

@@ -322,3 +322,27 @@ def test_rules_of_one_name_keep_counts_of_their_own() -> None:
 def test_a_null_list_hides_what_lies_under_it() -> None:
     values = pa.ListArray.from_arrays(pa.array([0, 2, 4]), pa.array([1, 2, -3, -4]), mask=pa.array([False, True]))
     assert broken(run("{name: x, logicalType: array, items: {logicalType: integer, logicalTypeOptions: {minimum: 0}}}", {"x": values})) == {}
+
+
+def test_quarantine_takes_the_texts_of_pandas_and_any_name_of_an_object(tmp_path: Path) -> None:
+    from monitor.evaluation.adhoc import Given, apply_contract, export_quarantine
+
+    text = HEAD.replace("name: t", "name: ../../t") + "      - {name: at, unique: true}\n"
+    source = TableSource(pa.table({"at": pa.array(["a", "b", "a"], pa.large_string())}))
+    found, bound, setting = apply_contract(parse_contract(text, "c.yaml"), Given(source, "parquet"), NOW, {})
+    written = export_quarantine(tmp_path / "q", bound, found, setting, source.types())
+    assert (written["rows"], Path(written["path"]).parent) == (2, tmp_path / "q")
+
+
+def test_repeated_times_are_shown_without_another_library() -> None:
+    times = pa.array([NOW, NOW, None], pa.timestamp("us", "UTC"))
+    outcome = run("{name: x, unique: true}", {"x": times})
+    assert broken(outcome) == {"x.unique": 1}
+
+
+def test_a_conversion_must_explain_a_shift_and_not_only_allow_it() -> None:
+    from checks.core.units import likely
+
+    assert likely(0.00016, 0.0028, 0.00408, 0.01369, 0.0041) == []
+    assert [c.name for c in likely(7.0, 8.0, 45.0, 15.0, 4.5)] == ["degrees Celsius instead of Fahrenheit"]
+    assert [c.factor for c in likely(4.3, 1000.0, 0.0, 1.0, 0.3)] == [0.001]
