@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
 from typing import Any
 
@@ -37,4 +38,7 @@ def shape(text: str) -> str:
 def shown(value: Any, key: bytes, *, plain: bool) -> dict[str, Any]:
     """The masked value, and the value itself where it may be shown."""
     found = masked(value, key)
-    return {**found, "value": value if isinstance(value, (str, int, float, bool, type(None))) else str(value)} if plain else found
+    if not plain:
+        return found
+    finite = not isinstance(value, float) or math.isfinite(value)  # JSON has neither NaN nor infinity
+    return {**found, "value": value if finite and isinstance(value, (str, int, float, bool, type(None))) else str(value)}

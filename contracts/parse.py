@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -354,6 +355,8 @@ def _number_of(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, bytes) or (isinstance(value, float) and not math.isfinite(value)):
+        return str(value)  # JSON has neither
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -69,7 +70,9 @@ def judged(
     found = scan(source, plan, types, timestamp, window, types)
     if last is not None:
         found.profile.last = int(last.timestamp() * 1e6)
-    return judge_contract(bound, found.profile, setting, types, found.failed, found.apart, usual or Usual())
+    result = judge_contract(bound, found.profile, setting, types, found.failed, found.apart, usual or Usual())
+    json.dumps([result.section, result.kept], allow_nan=False)  # what is stored is JSON, which has no NaN
+    return result
 
 
 def check(contract: Contract, table: pa.Table, *, as_of: datetime, last: datetime | None = None, **more: Any) -> ContractOutcome:

@@ -18,6 +18,9 @@ import pytest
 from monitor.sources.spark import SparkSource
 from monitor.sources.sql import CONNECTIONS
 from tests.conftest import absent
+from tests.engines.engines import ENGINES, Open
+
+SPARK = [pytest.param(name, marks=pytest.mark.spark) for name in ("spark-local", "spark-cluster", "spark-connect")]
 
 
 def _port() -> int:
@@ -130,3 +133,18 @@ def spark_connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     log.close()
+
+
+@pytest.fixture(scope="session", params=["arrow", "duckdb", "postgres", *SPARK])
+def place(request: pytest.FixtureRequest) -> str:
+    """Which engine; of the session, so that all tests of one cluster follow each other."""
+    return str(request.param)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, place: str) -> tuple[str, Open]:
+    """The engine's kind, and what opens a table in it."""
+    kind, _, where = place.partition("-")
+    fixture = f"spark_{where}" if where else "postgres" if kind == "postgres" else None
+    address = request.getfixturevalue(fixture) if fixture else ""
+    return kind, lambda table, folder: ENGINES[kind](table, folder, address)

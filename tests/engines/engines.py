@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,8 @@ from monitor.sources import open_source
 from monitor.sources.parquet import ParquetConfig
 from monitor.sources.spark import SparkConfig
 from monitor.sources.sql import SqlConfig
+
+Open = Callable[[pa.Table, Path], Source]
 
 
 def parquet(table: pa.Table, folder: Path) -> Path:

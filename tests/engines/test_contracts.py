@@ -12,13 +12,11 @@ import pytest
 
 from contracts.load import parse_contract
 from contracts.rules import RULES
-from monitor.ports import Source
 from tests.contracting import TableSource, judged
 from tests.engines.cases import START, WINDOW
-from tests.engines.engines import ENGINES
+from tests.engines.engines import Open
 
 pytestmark = pytest.mark.xdist_group("engines")
-Open = Callable[[pa.Table, Path], Source]
 
 CONTRACT = """
 apiVersion: v3.2.0
@@ -105,22 +103,6 @@ AS_OF = START + timedelta(hours=2)
 INSIDE = {"js.k.required", "js.k.minimum", "js.k.logicalType", "js.logicalType", "js.l.maxItems", "js.l[].maximum", "js.l[].logicalType", "js.l.logicalType"}
 PATTERNS = {"duckdb": {"look"}, "postgres": set[str](), "spark": set[str]()}
 """Patterns that an engine has no syntax for: those are counted apart."""
-
-SQL = ["duckdb", "postgres"]
-SPARK = [pytest.param(name, marks=pytest.mark.spark) for name in ("spark-local", "spark-cluster", "spark-connect")]
-
-
-@pytest.fixture(scope="session", params=["arrow", *SQL, *SPARK])
-def place(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def engine(request: pytest.FixtureRequest, place: str) -> tuple[str, Open]:
-    kind, _, where = place.partition("-")
-    fixture = f"spark_{where}" if where else "postgres" if kind == "postgres" else None
-    address = request.getfixturevalue(fixture) if fixture else ""
-    return kind, lambda given, folder: ENGINES[kind](given, folder, address)
 
 
 def test_every_kind_of_rule_counts_the_same_on_every_engine(engine: tuple[str, Open], tmp_path: Path) -> None:

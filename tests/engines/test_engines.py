@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,30 +13,12 @@ from checks.core.outputs import ALL
 from monitor.evaluation.scan import Scan, sample_rows, scan
 from monitor.ports import Source
 from tests.engines.cases import CASES, WINDOW, Case, expected, magnitude, many
-from tests.engines.engines import ENGINES
+from tests.engines.engines import ENGINES, Open
 
 pytestmark = pytest.mark.xdist_group("engines")
-Open = Callable[[pa.Table, Path], Source]
-SQL = ["duckdb", "postgres"]
-SPARK = [pytest.param(name, marks=pytest.mark.spark) for name in ("spark-local", "spark-cluster", "spark-connect")]
-
 LOOK_BEHIND = "REGEXP_MATCHES(t, '(?<=ab)c')"
 APART = {"duckdb"}
 """Engines whose expressions have no look-behind: they count with RE2."""
-
-
-@pytest.fixture(scope="session", params=["arrow", *SQL, *SPARK])
-def place(request: pytest.FixtureRequest) -> str:
-    """Which engine; of the session, so that all tests of one cluster follow each other."""
-    return str(request.param)
-
-
-@pytest.fixture
-def engine(request: pytest.FixtureRequest, place: str) -> tuple[str, Open]:
-    kind, _, where = place.partition("-")
-    fixture = f"spark_{where}" if where else "postgres" if kind == "postgres" else None
-    address = request.getfixturevalue(fixture) if fixture else ""
-    return kind, lambda table, folder: ENGINES[kind](table, folder, address)
 
 
 def scanned(case: Case, source: Source) -> Scan:
