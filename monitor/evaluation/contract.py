@@ -261,7 +261,8 @@ def _ask(bound: Bound, setting: Setting, types: Mapping[str, str]) -> Asked:
 
 def _plain(answer: Mapping[str, Any]) -> dict[str, Any]:
     """An answer as JSON, its raw keys left out: what is stored shows no values."""
-    return {k: iso(v) if isinstance(v, datetime) else v for k, v in answer.items() if k != "top"}
+    found = {k: iso(v) if isinstance(v, datetime) else v for k, v in answer.items() if k != "top"}
+    return {k: str(v) if isinstance(v, float) and finite(v) is None else v for k, v in found.items()}
 
 
 def _again(kept: Mapping[str, Any], bound: Bound) -> Asked:
@@ -269,6 +270,8 @@ def _again(kept: Mapping[str, Any], bound: Bound) -> Asked:
     for rule, answer in kept.get("answers", {}).items():
         if rule in bound.queries:
             answers[rule] = {k: datetime.fromisoformat(v) if k in ("first", "last") and v else v for k, v in answer.items()}
+            if isinstance(answer.get("value"), str):  # NaN or infinite, which JSON has not
+                answers[rule]["value"] = float(answer["value"])
     return Asked(answers, {rule: "it was not asked when the rows were read" for rule in bound.queries if rule not in answers})
 
 
