@@ -22,6 +22,8 @@ def json_schema(registries: Registries) -> dict[str, Any]:
     channel = {"anyOf": [_plugin(model, definitions) for model in registries.channels.values()]}
     monitor["properties"]["source"] = source
     definitions["Labels"]["properties"]["source"] = source
+    definitions["ContractConfig"]["properties"]["data"]["additionalProperties"] = source
+    monitor["properties"]["contract"]["anyOf"].insert(0, {"type": "string"})
     definitions["MonitorConfig"] = monitor
     schema["properties"]["channels"] = {"type": "object", "additionalProperties": channel}
     schema["properties"]["monitors"] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/MonitorConfig"}}

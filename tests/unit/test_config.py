@@ -101,3 +101,15 @@ def test_the_schema_knows_every_kind_of_source_and_channel() -> None:
     kinds = [item["properties"]["kind"]["const"] for item in schema["properties"]["channels"]["additionalProperties"]["anyOf"]]
     assert sorted(kinds) == ["log", "slack", "webhook"]
     assert "timezone" in schema["$defs"]["WindowConfig"]["properties"]
+
+
+def test_a_contract_is_a_path_or_says_which_object_and_where_the_others_lie(tmp_path: Path) -> None:
+    body = json_schema(registries())["$defs"]["MonitorConfig"]["properties"]["contract"]
+    assert [part.get("type") or part["$ref"] for part in body["anyOf"]] == ["string", "#/$defs/ContractConfig", "null"]
+    text = "monitors:\n  m: {owner: log, source: rows.parquet, columns: {timestamp: at}, contract: %s}\n"
+    for given, wanted in (("c.yaml", (None, [])), ("{path: c.yaml, object: rows, data: {kinds: kinds.csv}}", ("rows", ["csv"]))):
+        (tmp_path / "config.yaml").write_text(text % given)
+        contract = load_config(tmp_path / "config.yaml").monitors["m"].contract
+        assert contract is not None
+        assert contract.path == tmp_path / "c.yaml"
+        assert (contract.object, [source.kind for source in contract.data.values()]) == wanted
