@@ -11,6 +11,7 @@ from checks.core.result import Verdict, roll_up
 from contracts.model import Contract, ContractOutcome, Data, NotEvaluated, Observation, Rule, Violation
 from contracts.query import Query
 from contracts.rules import RULES
+from contracts.rules.sql import mentioned
 
 ODD = (ArithmeticError, ValueError, TypeError, AttributeError)
 """What a rule may raise over an argument that makes no sense."""
@@ -95,6 +96,10 @@ def _bound(rule: Rule, contract: Contract, data: Data) -> tuple[Expression | Non
         for name in sorted(columns(rule.where)):
             if name not in data.types:
                 raise LookupError(f"where: blocked by missing column {name}")
+    if rule.kind == "sql":
+        lost = sorted({c.name for c in contract.columns if c.parent is None and c.name not in data.types} & mentioned(str(rule.argument), rule.column))
+        if lost:
+            raise LookupError(f"blocked by missing column {lost[0]}")
     plugin = RULES[rule.kind]
     kind = plugin()
     if rule.column is not None and plugin.applies is not None:

@@ -99,6 +99,18 @@ def check(text: str, dialect: str, names: frozenset[str]) -> None:
             raise LookupError(f"the query reads the table {name!r}; only the rows of the window, {{object}}, are there")
 
 
+def mentioned(text: str, column: str | None) -> frozenset[str]:
+    """The names in a query that may be columns; none where it cannot be parsed."""
+    import sqlglot
+    from sqlglot import exp
+
+    try:
+        tree = sqlglot.parse_one(rendered(text, column), dialect="duckdb")
+    except (sqlglot.errors.SqlglotError, LookupError):
+        return frozenset()
+    return frozenset(found.name for found in tree.find_all(exp.Column))
+
+
 @RULES.register("sql")
 class SqlRule(RuleKind):
     """Broken when the one number that the query gives does not satisfy the operators."""

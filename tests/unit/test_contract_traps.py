@@ -346,3 +346,17 @@ def test_a_conversion_must_explain_a_shift_and_not_only_allow_it() -> None:
     assert likely(0.00016, 0.0028, 0.00408, 0.01369, 0.0041) == []
     assert [c.name for c in likely(7.0, 8.0, 45.0, 15.0, 4.5)] == ["degrees Celsius instead of Fahrenheit"]
     assert [c.factor for c in likely(4.3, 1000.0, 0.0, 1.0, 0.3)] == [0.001]
+
+
+def test_rules_on_a_column_that_is_gone_or_turned_are_blocked_and_not_in_error() -> None:
+    clauses = (
+        "{name: gone, quality: [{id: s, type: sql, query: 'SELECT COUNT(*) FROM {object} WHERE {property} < 0', mustBe: 0}]}\n"
+        "{name: x, logicalType: integer, quality: [{id: mean, type: sql, query: 'SELECT SUM(gone) FROM {object}', mustBe: 0}]}"
+    )
+    tail = "    quality: [{id: positive, type: custom, engine: driftd, implementation: 'x > 0 AND gone > 0'}, {id: plain, type: custom, engine: driftd, implementation: 'x > 0'}]\n"
+    outcome = run(clauses, {"x": ["1", "2"]}, tail)
+    assert broken(outcome) == {"gone.missingColumn": 2, "x.logicalType": 2}
+    assert skipped(outcome) == {
+        "s": "blocked by missing column", "mean": "blocked by missing column gone", "positive": "blocked by missing column gone",
+        "plain": "blocked: x is of type string, and is compared with a number",
+    }
