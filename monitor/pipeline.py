@@ -362,7 +362,7 @@ class Pipeline:
             attempts = old.attempts + 1 if old is not None else 1
             values = self._run_values(prepared, window, as_of(now, window, prepared.lateness), now) | {
                 "verdict": "error", "rows": 0, "seconds": 0.0, "baseline": [], "model_versions": {},
-                "sections": dict.fromkeys(SECTIONS), "error": message, "retry_at": now + retry_wait(attempts),
+                "sections": dict.fromkeys(SECTIONS), "error": message or "it failed", "retry_at": now + retry_wait(attempts),
             }
             reason = f"{iso(window.start)} could not be evaluated: {message}"
             runs.insert_run(connection, values, [RuleResult("service.error", "service", "warn", reason=reason)], [])

@@ -59,14 +59,15 @@ def test_a_window_has_one_current_run_and_an_error_is_replaced_by_its_retry(stor
         "model_versions": {}, "fingerprint": "", "quality_state": "", "driftd_version": "0", "sections": {}, "error": "",
     }
     revisions = []
-    for verdict in ("error", "error", "pass", "fail"):
+    unread = "the source could not be read"
+    for verdict, why in (("error", unread), ("error", unread), ("pass", ""), ("error", ""), ("fail", "")):
         with store.write() as connection:
-            revisions.append(runs.insert_run(connection, base | {"verdict": verdict}, [RuleResult("r", "data", "pass")], [])[1])
-    assert revisions == [1, 1, 1, 2]
+            revisions.append(runs.insert_run(connection, base | {"verdict": verdict, "error": why}, [RuleResult("r", "data", "pass")], [])[1])
+    assert revisions == [1, 1, 1, 2, 3], "a run with one rule in error is complete: only one that failed as a whole is replaced"
     with store.read() as connection:
         current = runs.current_run(connection, "m", NOW)
         assert current is not None
-        assert (current.verdict, current.revision) == ("fail", 2)
+        assert (current.verdict, current.revision) == ("fail", 3)
         assert len(runs.recent_runs(connection, "m")) == 1
 
 
