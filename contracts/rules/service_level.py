@@ -30,13 +30,19 @@ def _elements(rule: Rule, data: Data) -> tuple[str, ...]:
     return found
 
 
+def _of_events(rule: Rule, data: Data) -> bool:
+    """Whether the rule is about event times that are written as numbers or texts: the scan reads those, predicates do not."""
+    of_events = not rule.columns or rule.columns == (data.timestamp,)
+    return of_events and data.types.get(data.timestamp or "") not in ("timestamp", "date")
+
+
 class _Age(RuleKind):
     """``as_of`` less the newest time, fractions kept; times in the future are a violation of their own."""
 
     on_rows = False
 
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
-        if not rule.columns and data.types.get(data.timestamp or "") not in ("timestamp", "date"):
+        if _of_events(rule, data):
             return None  # the age of the newest event is all that can be known
         name = _elements(rule, data)[0]
         limit = data.as_of + timedelta(seconds=float(rule.argument.get("future", FUTURE_SECONDS)))
@@ -45,7 +51,7 @@ class _Age(RuleKind):
         return Compare(">", Column(name), Literal(limit.astimezone(UTC).replace(tzinfo=None) if name in data.naive else limit))
 
     def query(self, rule: Rule, data: Data) -> Query | None:
-        if not rule.columns:
+        if not rule.columns or _of_events(rule, data):
             return None
         name = _elements(rule, data)[0]
         return None if name == data.timestamp else Extremes(name)

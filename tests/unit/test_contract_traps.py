@@ -360,3 +360,11 @@ def test_rules_on_a_column_that_is_gone_or_turned_are_blocked_and_not_in_error()
         "s": "blocked by missing column", "mean": "blocked by missing column gone", "positive": "blocked by missing column gone",
         "plain": "blocked: x is of type string, and is compared with a number",
     }
+
+
+def test_freshness_reads_event_times_that_are_written_as_numbers() -> None:
+    at = [int((NOW - timedelta(hours=h)).timestamp()) for h in (5, 3)]
+    text = HEAD + "      - {name: at, logicalType: integer}\nslaProperties:\n  - {property: freshness, value: 2, unit: h, element: t.at}\n"
+    found = judged(parse_contract(text, "c.yaml"), TableSource(pa.table({"at": at})), as_of=NOW, timestamp="at")
+    (violation,) = found.section["violations"]
+    assert (violation["rule"], violation["observed"]) == ("freshness", {"age_hours": 3.0})
