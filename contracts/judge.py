@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from checks.core.expression import And, Column, Expression, IsNull, Not, columns
+from checks.core.expression import And, Column, Expression, columns, never
 from checks.core.result import Verdict, roll_up
 from contracts.model import Contract, ContractOutcome, Data, NotEvaluated, Observation, Rule, Violation
 from contracts.query import Query
@@ -105,8 +105,7 @@ def _bound(rule: Rule, contract: Contract, data: Data) -> tuple[Expression | Non
     if rule.column is not None and plugin.applies is not None:
         actual = data.types.get(rule.column, "")
         if actual == "null":  # no value can break it
-            column = Column(rule.column)
-            return And((IsNull(column), Not(IsNull(column)))), None
+            return never(Column(rule.column)), None
         if actual not in plugin.applies:
             raise LookupError(f"blocked: the column is of type {actual}")
     return kind.predicate(rule, data), kind.query(rule, data)

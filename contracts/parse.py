@@ -247,7 +247,7 @@ class _Reader:
     def _quality(self, quality: Lined, column: str | None) -> Rule:
         kind = str(quality.get("type") or "library")
         metric = str(quality.get("metric") or quality.get("rule") or "")
-        operators = {key: _number_of(quality[key]) for key in OPERATORS if key in quality}
+        operators = {key: _plain(quality[key]) for key in OPERATORS if key in quality}
         text = custom(quality, "rowExpression")
         if kind == "custom" and quality.get("engine") == "driftd" and text is None:
             text = quality.get("implementation")
@@ -345,11 +345,6 @@ def _expression(text: str) -> Expression:
         return parse_expression(str(text))
     except ExpressionError as error:
         raise ContractError(str(error)) from None
-
-
-def _number_of(value: Any) -> Any:
-    """An operator's bound: 1_000 and the like stay numbers, lists stay lists."""
-    return list(value) if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

@@ -57,13 +57,3 @@ class KeyHistory:
 
 
 Query = Duplicates | ForeignKey | Sql | Extremes | Gap | KeyHistory
-
-
-def columns_of(query: Query) -> tuple[str, ...]:
-    """The columns of the window that a query reads, SQL's aside."""
-    match query:
-        case Duplicates(names) | ForeignKey(names) | KeyHistory(names):
-            return names
-        case Extremes(name) | Gap(name):
-            return (name,)
-    return ()

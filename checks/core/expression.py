@@ -122,6 +122,13 @@ Expression = (
     Column | Literal | Compare | Arithmetic | And | Or | Not | IsNull | IsNaN | InSet | Matches | Length | MultipleOf | Later
 )
 
+
+
+def never(term: Expression) -> Expression:
+    """True of no row: of a rule that no value of this column can break."""
+    return And((IsNull(term), Not(IsNull(term))))
+
+
 _COMPARE = {"EQ": "=", "NEQ": "<>", "LT": "<", "LTE": "<=", "GT": ">", "GTE": ">="}
 _ARITHMETIC = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "/"}
 

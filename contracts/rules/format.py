@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from checks.core.expression import And, Column, Compare, Expression, IsNaN, IsNull, Literal, Not, Or
+from checks.core.expression import And, Column, Compare, Expression, IsNaN, Literal, Or, never
 from contracts.model import Data, Rule
 from contracts.rules import NUMBERS, RULES, TEXTS, TIMES, RowRule
 from contracts.rules.text import unmatched
@@ -66,11 +66,11 @@ class Format(RowRule):
         name, wanted = rule.column or "", str(rule.argument)
         kind, column = data.types[name], Column(name)
         if wanted in ANY:
-            return And((IsNull(column), Not(IsNull(column))))
+            return never(column)
         if kind in NUMBERS:
             return _width(column, wanted, kind)
         if kind in TIMES:
-            return And((IsNull(column), Not(IsNull(column))))
+            return never(column)
         if kind not in TEXTS:
             raise LookupError(f"blocked: a format has no meaning on a column of type {kind}")
         pattern = TEXT_FORMATS.get(wanted) or date_pattern(wanted)
@@ -94,7 +94,7 @@ def _width(column: Column, wanted: str, kind: str) -> Expression:
         return And((finite, beyond))
     low, high = (0, 2**bits - 1) if sort == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     if kind == "integer" and bits >= 64:
-        return Compare("<", column, Literal(0)) if sort == "u" else And((IsNull(column), Not(IsNull(column))))
+        return Compare("<", column, Literal(0)) if sort == "u" else never(column)
     if kind == "number":
         low, high = float(low), float(high)
     outside = Or((Compare("<", column, Literal(low)), Compare(">", column, Literal(high))))

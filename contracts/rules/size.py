@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from checks.core.expression import And, Column, Compare, Expression, IsNull, Literal, Not, Or
+from checks.core.expression import And, Column, Compare, Expression, IsNull, Literal, Not, Or, never
 from contracts.model import Data, Rule
 from contracts.rules import RULES, RowRule
 
@@ -48,7 +48,7 @@ class UniqueItems(RowRule):
     def predicate(self, rule: Rule, data: Data) -> Expression | None:
         if rule.argument is not True:
             column = Column(rule.column or "")
-            return And((IsNull(column), Not(IsNull(column))))
+            return never(column)
         return Compare("<", Column(f"{rule.column}|distinct"), Column(f"{rule.column}|items"))
 
 

@@ -362,8 +362,7 @@ def _details(
 
 def _plainly(contract: Contract, violation: Violation, setting: Setting) -> bool:
     """Whether the owner allows the values to be shown: ``mask: false``, and neither classified nor personal."""
-    shown_here = _shown_columns(violation) or violation.rule.columns
-    found = [contract.column(name) for name in shown_here]
+    found = [contract.column(name) for name in {*_shown_columns(violation), *violation.rule.columns}]
     return bool(found) and all(
         c is not None and not c.mask and not c.classification and c.name not in setting.private for c in found
     )

@@ -18,7 +18,7 @@ from checks.core.errors import SourceError
 from checks.core.expression import And, Expression, IsNaN, IsNull, Not, columns
 from checks.core.expression import Column as Named
 from contracts.masking import without_values
-from contracts.query import Duplicates, Extremes, ForeignKey, Gap, KeyHistory, Query, Sql, columns_of
+from contracts.query import Duplicates, Extremes, ForeignKey, Gap, KeyHistory, Query, Sql
 from contracts.rules.sql import TABLE, SqlRefused, check, over, rendered
 from monitor.arrow_types import to_micros
 from monitor.ports import Relation
@@ -346,6 +346,3 @@ def _digest(query: KeyHistory, asking: Asking) -> Digest:
     for batch in stream:
         digest = digest.with_keys(batch, asking.key)
     return digest
-
-
-__all__ = ["Asked", "Asking", "ask", "columns_of"]
