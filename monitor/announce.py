@@ -12,7 +12,8 @@ from checks.calibration.ledger import balance
 from checks.core.window import Window, iso
 from monitor.alerting import incidents as rules
 from monitor.alerting import messages
-from monitor.alerting.fold import Episode, Policy, WindowResults, fold
+from monitor.alerting.drift import WATCH_AGAIN, watch_notice
+from monitor.alerting.fold import DRIVER, Accepted, Episode, Policy, WindowResults, fold
 from monitor.alerting.rollback import FAMILIES, Evidence, Proposal, Witness, not_after, propose
 from monitor.config.model import Config, MonitorConfig
 from monitor.ports import RuleResult
@@ -65,7 +66,8 @@ class Announcer:
         # A drift incident that began before the range paid its token there: inside the range it goes on.
         paid = max((k.last for k in known if k.family == "drift" and k.first < since), default=since)
         openers = frozenset(incidents.tokens(connection, name)) | {w.window.start for w in windows if w.window.start <= paid and paid > since}
-        folded = fold(windows, policy_of(self._monitor, self._length), openers)
+        accepted = [Accepted(a.family, a.until, reason_of(a.kind)) for a in incidents.acceptances(connection, name) if a.until >= since]
+        folded = fold(windows, policy_of(self._monitor, self._length), openers, accepted)
         transitions, matched = rules.diff(folded.episodes, known, since)
         created: dict[int, int] = {}
         for incident, current in matched.items():
@@ -95,6 +97,17 @@ class Announcer:
                 self.announce(connection, incident, rules.UPDATED, done, "rollback decided")
         incidents.save_alerts(connection, name, folded.rules, done.now)
 
+    def held_back(self, connection: Connection, window: Window, section: dict[str, Any], now: datetime) -> None:
+        """Say once, when drift begins to be held back for want of tokens, what is held back."""
+        name = self._monitor.name
+        known = runs.section_before(connection, name, window.start, "drift")
+        if known is not None and known[1].get("state") == "watch" and window.start - known[0] < WATCH_AGAIN:
+            return
+        payload, text = watch_notice(name, window, section, now)
+        owner = self._config.owners[self._monitor.owner]
+        for channel in owner.route("warn"):
+            outbox.notice(connection, f"watch/{name}/{iso(window.start)}", channel, payload, text, now)
+
     def silence(self, connection: Connection, window: Window, now: datetime, since: datetime | None) -> None:
         """Announce that the source fell silent, or (``since`` None) that it speaks again."""
         done = Committed(window, now, False)
@@ -111,7 +124,7 @@ class Announcer:
     # -- incidents
 
     def _values(self, episode: Episode) -> dict[str, Any]:
-        members = list(episode.members.values())
+        members = [m for m in episode.members.values() if m.state != DRIVER]
         run_sentence = next((m.reason for m in members if m.rule == "drift"), "")
         return {
             "severity": str(episode.severity), "headline": messages.headline(episode.family, members, run_sentence),
@@ -272,6 +285,11 @@ class Announcer:
                 connection, incident=incident, sequence=0, destination=f"rollback:{name}", kind="rollback", payload=payload,
                 text="", now=now, not_after=limit,
             )
+
+
+def reason_of(kind: str) -> str:
+    """Why an incident that a person accepted is closed."""
+    return {"accept": "accepted", "false-alarm": "false alarm"}.get(kind, kind)
 
 
 def _fail() -> Any:

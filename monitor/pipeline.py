@@ -15,13 +15,14 @@ from checks.core.result import Verdict, roll_up
 from checks.core.window import Window, iso
 from contracts.parse import MOST_HISTORY
 from monitor import __version__
-from monitor.alerting.drift import decide
+from monitor.alerting.drift import decide, raised, settled
 from monitor.alerting.fold import DEFERRED, DRIFT_RULE
 from monitor.alerting.violations import beside
 from monitor.announce import Announcer, Committed
 from monitor.clock import Clock
 from monitor.config.model import Config, MonitorConfig
 from monitor.config.types import format_budget
+from monitor.history import History, history_of
 from monitor.ports import (
     BaselineWindow,
     Observation,
@@ -30,14 +31,13 @@ from monitor.ports import (
     ProfiledWindow,
     QualityAnswer,
     QualityJob,
-    Rollup,
     RuleResult,
     RunJob,
     StoredScan,
     Workers,
 )
 from monitor.prepare import Prepared, build, build_reference, settings_key
-from monitor.rollup import defer, last_of_day, plan_rollup, rollup_grid
+from monitor.rollup import defer, last_of_day, rollup_grid
 from monitor.schedule import as_of, due_windows, labels_due, retry_wait
 from monitor.store import incidents, runs
 from monitor.store.store import Store, holds_lease
@@ -137,19 +137,14 @@ class Pipeline:
         if epoch is not None and not holds_lease(connection, f"monitor/{monitor}", self.owner, epoch):
             raise LeaseLost(f"monitor {monitor}: {LeaseLost.__doc__}")
 
-    def _baseline(self, prepared: Prepared, window: Window) -> tuple[tuple[BaselineWindow, ...], Rollup | None]:
-        count, before = prepared.baseline_windows, window.start
+    def _history(self, prepared: Prepared, window: Window) -> History:
+        """What a run of ``window`` is judged against."""
+        before = window.start
         if self.store is None:
-            return prepared.baseline_before(before), defer(prepared, window)
+            return History(prepared.baseline_before(before), defer(prepared, window))
         with self.store.read() as connection:
-            spans = incidents.open_spans(connection, prepared.monitor.name)
-            left_out = [
-                (first, closed or max(last + timedelta(microseconds=1), before)) for family, first, last, closed, windows in spans
-                if windows < 14
-            ]
-            found = runs.baseline(connection, prepared.monitor.name, prepared.binning_hash, before, count, left_out)
-            rolled = plan_rollup(connection, prepared, window, left_out)
-        return found or prepared.baseline_before(before), rolled
+            found = history_of(connection, prepared, window)
+        return found if found.baseline else replace(found, baseline=prepared.baseline_before(before))
 
     # -- judging one window
 
@@ -159,12 +154,12 @@ class Pipeline:
         """Scan (or take what is ``stored``) and judge; nothing is stored."""
         now = self.clock.now()
         moment = as_of(now, window, prepared.lateness)
-        baseline, rolled = self._baseline(prepared, window)
+        past = self._history(prepared, window)
         job = RunJob(
-            prepared.monitor, prepared.settings, prepared.binning, prepared.key, window, moment, now, baseline, prepared.reference,
-            stored, rolled, self._keys(prepared.monitor.name, window),
+            prepared.monitor, prepared.settings, prepared.binning, prepared.key, window, moment, now, past.baseline, prepared.reference,
+            stored, past.rollup, self._keys(prepared.monitor.name, window), past.carried, past.accepted, past.widen,
         )
-        return self.workers.run(job), moment, baseline
+        return self.workers.run(job), moment, past.baseline
 
     def _keys(self, name: str, window: Window) -> tuple[tuple[datetime, bytes], ...]:
         if self.store is None:
@@ -230,24 +225,8 @@ class Pipeline:
             outcome.drift_p_value, outcome.drift_learning, window, monitor.drift.budget, spent,
             owner.budget if owner else None, owner_spent, is_open,
         )
-        drift = dict(outcome.sections["drift"])
-        known = drift["verdict"] == "pass"
-        verdict = decision.verdict if known else drift["verdict"]
-        limits = [r for r in outcome.results if r.family == "drift" and r.state == "limit"]
-        both = [Verdict(verdict), *(Verdict(r.verdict) for r in limits if Verdict(r.verdict).breach)]
-        section = {
-            "verdict": str(roll_up(both)), "state": decision.state, "p_value": drift["p_value"],
-            "alert_below": round(decision.limit, 6), "budget": format_budget(monitor.drift.budget), "tokens": decision.tokens,
-            "seasonality": drift["seasonality"], "drivers": drift["drivers"], "sentence": drift["sentence"],
-            "statistics": drift["statistics"],
-            **({"note": decision.reason} if decision.reason else {}),
-        }
-        result = RuleResult(
-            DRIFT_RULE, "drift", str(verdict), drift["p_value"], n=outcome.rows, state=decision.state,
-            reason=drift["sentence"],
-        )
-        sections = {key: section if key == "drift" else outcome.sections.get(key) for key in SECTIONS}
-        return replace(outcome, sections=sections, results=(*outcome.results, result)), decision.spend and known
+        known = outcome.sections["drift"]["verdict"] == "pass"
+        return settled(outcome, decision, format_budget(monitor.drift.budget), SECTIONS), decision.spend and known
 
     @staticmethod
     def _deferred(monitor: MonitorConfig, outcome: Outcome) -> Outcome:
@@ -320,6 +299,8 @@ class Pipeline:
                     save(connection, name, prepared.binning_hash, kind, revision, [ProfiledWindow(window, outcome.rows, body)])
             if notify:
                 self._follow(connection, prepared, window, now, labels=False)
+                if outcome.sections["drift"]["state"] == "watch" and window.start >= prepared.settings.start:
+                    Announcer(self.config, prepared).held_back(connection, window, outcome.sections["drift"], now)
         LOG.info(
             "window evaluated", monitor=name, window=iso(window.start), revision=revision, verdict=str(verdict), rows=outcome.rows,
             seconds=outcome.seconds,
@@ -424,7 +405,7 @@ class Pipeline:
             "driftd_version": __version__, "sections": sections, "error": "",
         }
         violations = (sections.get("contract") or {}).get("violations", [])
-        _, revision = runs.insert_run(connection, values, [*kept, *answer.results], violations)
+        _, revision = runs.insert_run(connection, values, [*raised(kept, sections), *answer.results], violations)
         counts = ProfiledWindow(Window(old.start, old.end), old.rows, answer.counts)
         runs.save_profiles(connection, old.monitor, old.binning, "quality", revision, [counts])
 

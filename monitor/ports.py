@@ -225,7 +225,9 @@ class Rollup:
 class RunJob(Job):
     """Scan one window, or take what an earlier scan left, and judge it. Answer: `Outcome`.
 
-    ``keys`` are the digests of earlier windows' keys, oldest first.
+    ``keys`` are the digests of earlier windows' keys, oldest first; ``carried`` the windows just before that were too small to
+    judge; ``accepted`` from when on the level of which columns (None: of all) is normal; ``widen`` multiplies the chances of
+    alarm after false ones.
     """
 
     settings: Settings
@@ -239,6 +241,9 @@ class RunJob(Job):
     stored: StoredScan | None = None
     rollup: Rollup | None = None
     keys: tuple[tuple[datetime, bytes], ...] = ()
+    carried: tuple[BaselineWindow, ...] = ()
+    accepted: tuple[tuple[datetime, tuple[str, ...] | None], ...] = ()
+    widen: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +314,8 @@ class EvidentlyJob(Job):
 class RuleResult:
     """The result of one rule in one window, as the store keeps it and as the fold reads it.
 
-    ``family`` is contract, data, drift, quality or service; ``state`` is watch, learning, provisional or empty.
+    ``family`` is contract, data, drift, quality or service; ``state`` is watch, learning, provisional, limit, driver or empty. A
+    driver is a column that drives an incident: it becomes a member of one, and never opens one.
     """
 
     rule: str

@@ -1,9 +1,4 @@
-"""The first calibrated verdict: z of every contrast against its own baseline windows, under a Bonferroni bound.
-
-A contrast's normal variance between windows is learned from the baseline, beside its sampling variance, so that what
-wobbles every day does not alarm. The season (weekday, hour of week) moves the expected value, shrunk to zero where the
-baseline shows none.
-"""
+"""The calibrated chart: how unusual a window is against its own normal windows, and what drives that."""
 
 from __future__ import annotations
 
@@ -12,22 +7,31 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr
 
-from checks.calibration.contrasts import Contrast, column_contrasts
-from checks.core.profile import Binning, Profile
+from checks.calibration.contrasts import CORRELATION, ROWS, Contrast, Contrasts, Panel, Values
+from checks.calibration.fit import SMOOTHING, Judgement, Normal, fit
+from checks.calibration.level import level_of
+from checks.core.binning import Binning, ColumnBinning
+from checks.core.profile import Profile
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 LEAST_WINDOWS = 3
 LEARNED_WINDOWS = 28
-PRIOR_WEIGHT = 20.0
-MINIMUM_EFFECT = {"location": 0.05, "spread": 0.05, "category": 0.02, "other": 0.02, "missing": 0.005}
+LEARNED_CYCLES = 4
+DISCOVERIES = 0.05
+"""The false discovery rate of the drivers that are listed (Benjamini and Hochberg 1995)."""
+MOST_DRIVERS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A contrast that stands out: effect against the expected value, and the usual range, both in ``unit``."""
+    """A contrast that stands out: effect against the expected value, and the usual range, both in ``unit``.
+
+    ``value`` and ``expected`` are in ``unit``, too; ``observed`` and ``usually`` are plain numbers that anybody can recompute:
+    means for a location, standard deviations for a spread, the rows of a window.
+    """
 
     column: str
     contrast: str
@@ -37,11 +41,18 @@ class Driver:
     z: float
     usual: tuple[float, float]
     value: float
+    expected: float
+    observed: float | None = None
+    usually: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DriftScore:
-    """How unusual a window is; ``p_value`` is None when the baseline is too short to say."""
+    """How unusual a window is; ``p_value`` is None when the baseline is too short to say.
+
+    ``raw`` is the p-value before effects too small to matter were left out; ``effective`` the number of independent windows
+    that the baseline is worth: below ``1 / effective`` a p-value is an extrapolation.
+    """
 
     p_value: float | None
     drivers: tuple[Driver, ...]
@@ -49,108 +60,172 @@ class DriftScore:
     contrasts: int
     seasonality: str
     learning: bool
+    raw: float | None = None
+    effective: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Fit:
-    expected: Floats
-    tau2: Floats
-    freedom: float
-    uncertainty: Floats
+class Season:
+    """The season of windows: its ``name``, the keys of the baseline's windows and how many keys make a whole one."""
+
+    name: str = "none"
+    keys: Sequence[int] = ()
+    cycle: int = 1
 
 
-def _fit(values: Floats, variances: Floats, season: NDArray[np.int64], now: int, group: NDArray[np.int64]) -> _Fit:
-    windows, _ = values.shape
-    mean = values.mean(0)
-    residual = values - mean
-    offset = np.zeros_like(mean)
-    used = 1.0
-    keys = np.unique(season)
-    if len(keys) > 1:
-        counts = np.array([(season == key).sum() for key in keys], np.float64)
-        means = np.array([residual[season == key].mean(0) for key in keys])
-        place = np.searchsorted(keys, season)
-        within = ((residual - means[place]) ** 2).sum(0) / max(windows - len(keys), 1)
-        between = (counts[:, None] * means**2).sum(0) / (len(keys) - 1)
-        shrink = np.clip(1 - 1.5 * within / np.maximum(between, 1e-18), 0.0, 1.0)
-        seasonal = means * shrink
-        residual = residual - seasonal[place]
-        if now in keys:
-            offset = seasonal[int(np.searchsorted(keys, now))]
-        used += float(shrink.mean()) * (len(keys) - 1)
-    freedom = max(windows - used, 2.0)
-    ratio = (residual**2 / variances).sum(0) / freedom
-    population = np.bincount(group)
-    column = np.bincount(group, ratio) / np.maximum(population, 1)
-    moderated = np.maximum((PRIOR_WEIGHT * np.maximum(column, 1.0)[group] + freedom * ratio) / (PRIOR_WEIGHT + freedom), 1.0)
-    typical = 1 / (1 / variances).mean(0)
-    tau2 = (moderated - 1) * typical
-    return _Fit(mean + offset, tau2, freedom + PRIOR_WEIGHT / 4, (tau2 + typical) * used / windows)
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """From the window at ``position`` on the level of ``columns`` (None: of all) is normal, as a person or time has decided."""
+
+    position: float
+    columns: frozenset[str] | None = None
 
 
-def score(
-    binning: Binning, window: Profile, baseline: Sequence[Profile], seasons: Sequence[int], season: int, *,
-    seasonality: str = "none", cycles: int = 1, weights: Mapping[str, float] | None = None,
-    columns: Sequence[str] | None = None,
-) -> DriftScore:
-    """How unusual ``window`` is against ``baseline`` windows of the same binning.
+class Chart:
+    """A chart fitted to a baseline.
 
     Parameters
     ----------
-    seasons, season : the season key (weekday, hour of week) of every baseline window and of this one.
-    cycles : keys in a whole season; under four whole seasons the state is learning.
-    weights : divides a column's p-value; 0 leaves it out.
+    binning : the frozen binning of every profile.
+    baseline : profiles of normal windows, in order; at least 3 (`LEAST_WINDOWS`) for a verdict.
+    positions : their places on the grid of windows; None: one after the other.
+    season : their season keys.
+    weights : of columns and of ``(rows)`` and ``(correlation)``: divides a column's p-value; 0 leaves it out.
     columns : the columns that count; all features without it.
+    accepted : levels that were made normal inside the baseline.
+    widen : multiplies the number of chances of alarm.
+    virtual : whether rows and correlation are looked at, too.
     """
-    names = list(columns) if columns is not None else [c.name for c in binning.columns if c.role == "feature"]
-    names = [name for name in names if (weights or {}).get(name, 1.0) > 0 and _measurable(binning, name)]
-    count = len(baseline)
-    learning = count < max(LEARNED_WINDOWS, 4 * cycles if seasonality != "none" else 0)
-    if count < LEAST_WINDOWS or not names:
-        return DriftScore(None, (), count, 0, seasonality, True)
-    contrasts: list[Contrast] = []
-    blocks: list[tuple[Floats, Floats, Floats]] = []
-    for name in names:
-        layouts = np.array([p.columns[name].layout() for p in [*baseline, window]], np.float64)
-        found, values, variances, shown = column_contrasts(binning[name], layouts, layouts[:-1, :-2].sum(0))
-        contrasts += found
-        blocks.append((values, variances, shown))
-    values, variances, shown = (np.hstack([block[i] for block in blocks]) for i in range(3))
-    order = {name: index for index, name in enumerate(names)}
-    group = np.array([order[c.column] for c in contrasts], np.int64)
-    past = np.asarray(seasons if seasonality != "none" else [0] * count, np.int64)
-    now = season if seasonality != "none" else 0
-    fit = _fit(values[:-1], variances[:-1], past, now, group)
-    spread = np.sqrt(variances[-1] + fit.tau2 + fit.uncertainty)
-    z = (values[-1] - fit.expected) / spread
-    tail = np.maximum(2 * stdtr(fit.freedom, -np.abs(z)), 1e-300)
-    weight = np.array([(weights or {}).get(c.column, 1.0) for c in contrasts])
-    usual_mid = _expected_shown(shown[:-1], past, now)
-    wobble = shown[:-1].std(0) if count > 1 else np.zeros(len(contrasts))
-    effect = shown[-1] - usual_mid
-    least = np.array([MINIMUM_EFFECT[c.name] for c in contrasts])
-    tail = np.where(np.abs(effect) < least, 1.0, np.minimum(tail / weight, 1.0))
-    p_value = float(min(tail.min() * len(contrasts), 1.0))
-    if p_value < 1 / count:
-        p_value = float(np.sqrt(p_value / count))
-    normal = np.sign(z) * -ndtri(np.maximum(stdtr(fit.freedom, -np.abs(z)), 1e-300))
-    ranked = [i for i in np.argsort(tail) if tail[i] * len(contrasts) < 0.05][:20]
-    drivers = tuple(
-        Driver(
-            contrasts[i].column, contrasts[i].name, contrasts[i].detail, float(effect[i]), contrasts[i].unit,
-            float(normal[i]), (float(-2 * wobble[i]), float(2 * wobble[i])), float(shown[-1][i]),
+
+    def __init__(
+        self, binning: Binning, baseline: Sequence[Profile], positions: Sequence[float] | None = None, season: Season | None = None, *,
+        weights: Mapping[str, float] | None = None, columns: Sequence[str] | None = None, accepted: Sequence[Accepted] = (),
+        widen: float = 1.0, virtual: bool = True,
+    ) -> None:
+        season = season or Season()
+        self.season = season
+        self.windows = len(baseline)
+        weights = weights or {}
+        names = list(columns) if columns is not None else [c.name for c in binning.columns if c.role == "feature"]
+        self.columns = [binning[n] for n in names if weights.get(n, 1.0) > 0]
+        self._profiles = baseline
+        self.normal: Normal | None = None
+        needed = LEARNED_CYCLES * season.cycle if season.name != "none" and season.cycle > 1 else 0
+        self.learning = self.windows < max(LEARNED_WINDOWS, needed)
+        if self.windows < LEAST_WINDOWS or not (self.columns or virtual):
+            return
+        panel = Panel.of(self.columns, baseline)
+        correlation, crossed = _correlation(panel, binning, self.columns, weights)
+        self.contrasts = Contrasts(
+            self.columns, panel.counts.sum(0), correlation, crossed, rows=virtual and weights.get(ROWS, 1.0) > 0,
         )
-        for i in ranked
-    )
-    return DriftScore(p_value, drivers, count, len(contrasts), seasonality, learning)
+        if not len(self.contrasts):
+            return
+        self._position = np.asarray(positions if positions is not None else np.arange(self.windows), np.float64)
+        self._keys = np.asarray(season.keys if len(season.keys) == self.windows else np.zeros(self.windows), np.int64) % season.cycle
+        self.values, extra = _accept(self.contrasts.of(panel), self.contrasts, self._keys, self._position, season.cycle, accepted)
+        weight = np.array([weights.get(self.contrasts.names[g], 1.0) for g in self.contrasts.group])
+        self.normal = fit(self.values, self._keys, self._position, self.contrasts, weight, cycle=season.cycle, extra=extra, widen=widen)
+
+    def score(self, window: Profile, season: int = 0, position: float | None = None) -> DriftScore:
+        """How unusual ``window`` is, at its place on the grid (the next one, without it) and in its season."""
+        if self.normal is None:
+            return DriftScore(None, (), self.windows, 0, self.season.name, True)
+        place = float(position) if position is not None else float(self._position[-1]) + 1.0
+        panel = Panel.of(self.columns, [window])
+        if panel.correlation is None and self.contrasts.correlated:
+            panel = self.contrasts.without_correlation(panel)
+        found = self.contrasts.of(panel)
+        key = season % self.season.cycle
+        shown = level_of(self.values.shown, self._keys, self.season.cycle, self._position, self.normal.trend)
+        expected = shown.at(np.array([key]), np.array([place]))[0]
+        effect = found.shown[0] - expected
+        least = self.contrasts.least * np.where(self.contrasts.relative, np.maximum(expected, 1.0), 1.0)
+        known = np.isfinite(found.value[0])
+        value = np.where(known, found.value[0], self.normal.level.at(np.array([key]), np.array([place]))[0])
+        judged = self.normal.judge(value, found.variance[0], key, place, (np.abs(effect) >= least) & known)
+        drivers = self._drivers(window, judged, found.shown[0], expected, known)
+        return DriftScore(
+            judged.p_value, drivers, self.windows, len(self.contrasts), self.season.name, self.learning, judged.raw, self.normal.effective,
+        )
+
+    def _drivers(self, window: Profile, judged: Judgement, shown: Floats, expected: Floats, known: NDArray[np.bool_]) -> tuple[Driver, ...]:
+        order = [int(i) for i in np.argsort(judged.tails, kind="stable") if known[i]]
+        passed = 0
+        for rank, index in enumerate(order[: 4 * MOST_DRIVERS], 1):
+            if judged.tails[index] <= DISCOVERIES * rank / len(self.contrasts):
+                passed = rank
+        chosen = order[: max(passed, 1)][:MOST_DRIVERS]
+        return tuple(self._driver(i, window, judged, shown, expected) for i in chosen)
+
+    def _driver(self, index: int, window: Profile, judged: Judgement, shown: Floats, expected: Floats) -> Driver:
+        about = self.contrasts.about[index]
+        history = self.values.shown[:, index]
+        wobble = 2 * float(np.std(history - _seasonal(history, self._keys)))
+        sudden, slow = float(judged.sudden[index]), float(judged.slow[index])
+        observed, usually = self._plain(about, window, float(shown[index]), float(expected[index]))
+        return Driver(
+            about.column, about.name, about.detail, float(shown[index] - expected[index]), about.unit,
+            sudden if abs(sudden) >= abs(slow) else slow, (-wobble, wobble), float(shown[index]), float(expected[index]), observed, usually,
+        )
+
+    def _plain(self, about: Contrast, window: Profile, shown: float, expected: float) -> tuple[float | None, float | None]:
+        """What anybody can recompute from the rows: means, standard deviations, rows."""
+        if about.name == "rows":
+            return shown, expected
+        if about.name not in ("location", "spread"):
+            return None, None
+        column = next(c for c in self.columns if c.name == about.column)
+
+        def measured(profile: Profile) -> float | None:
+            part = profile.columns[column.name]
+            return part.mean() if about.name == "location" else part.deviation(column.center)
+
+        past = [m for p in self._profiles if (m := measured(p)) is not None]
+        return measured(window), float(np.mean(past)) if past else None
 
 
-def _measurable(binning: Binning, name: str) -> bool:
-    column = binning[name]
-    return column.kind == "text" or column.bins > 1
+def _seasonal(history: Floats, keys: Places) -> Floats:
+    """Per window the mean of the windows of its season, where there are enough to tell."""
+    counts = np.bincount(keys)
+    means = np.bincount(keys, history) / np.maximum(counts, 1)
+    found: Floats = np.where(counts[keys] >= 4, means[keys], history.mean())
+    return found
 
 
-def _expected_shown(shown: Floats, seasons: NDArray[np.int64], now: int) -> Floats:
-    same = seasons == now
-    mean: Floats = shown[same].mean(0) if same.sum() >= 4 else shown.mean(0)
-    return mean
+def _correlation(
+    panel: Panel, binning: Binning, columns: Sequence[ColumnBinning], weights: Mapping[str, float],
+) -> tuple[Floats | None, list[str]]:
+    """The usual correlation of the crossed columns, and their names; None where there is nothing to correlate."""
+    if panel.correlation is None or not weights.get(CORRELATION, 1.0):
+        return None, []
+    wanted = {c.name for c in columns}
+    crossed = [c.name for c in binning.crossed if c.name in wanted]
+    finite = np.isfinite(panel.correlation)
+    known = finite.sum(0)
+    usual = np.where(known > 0, np.where(finite, panel.correlation, 0.0).sum(0) / np.maximum(known, 1), 0.0)
+    return usual, crossed
+
+
+def _accept(
+    values: Values, contrasts: Contrasts, keys: Places, position: Floats, cycle: int, accepted: Sequence[Accepted],
+) -> tuple[Values, Floats]:
+    """The values with the windows before an accepted level moved to it, and how uncertain that level still is, (C,)."""
+    value, shown = values.value, values.shown
+    extra = np.zeros(value.shape[1])
+    still = np.zeros(value.shape[1])
+    for item in sorted(accepted, key=lambda a: a.position):
+        before, after = position < item.position, position >= item.position
+        if not before.any() or not after.any():
+            continue
+        hit = np.array([item.columns is None or contrasts.names[g] in item.columns for g in contrasts.group])
+        value, shown = value.copy(), shown.copy()
+        for table in (value, shown):
+            level = level_of(table[before], keys[before], cycle, position[before], still)
+            moved = (table[after] - level.at(keys[after], position[after])).mean(0)
+            table[before] += np.where(hit, moved, 0.0)
+        extra = np.where(hit, np.maximum(extra, 1 / after.sum()), extra)
+    return Values(value, values.variance, shown), extra
+
+
+__all__ = ["LEARNED_WINDOWS", "SMOOTHING", "Accepted", "Chart", "DriftScore", "Driver", "Season"]

@@ -1,38 +1,109 @@
-"""Contrasts of a column: linear in its counts, so that their sampling variance is known."""
+"""Contrasts: what the chart looks at, each linear in counts, so that its sampling variance is known."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from checks.core.profile import ColumnBinning
+from checks.core.binning import ColumnBinning
+from checks.core.profile import Profile
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+ROWS, CORRELATION = "(rows)", "(correlation)"
+"""The virtual columns: how many rows a window has, and how its numeric columns hang together."""
+
+GROUPS = 20
+"""A numeric column's bins are looked at in so many groups of about equal reference mass, and its two tails apart."""
+
+LEAST_EFFECT = {
+    "location": 0.05, "spread": 0.05, "bin": 0.02, "category": 0.02, "other": 0.005, "missing": 0.005, "rows": 0.05,
+    "correlation": 0.05, "mahalanobis": 0.05,
+}
+"""The smallest effect that matters, in the contrast's unit: what is below alarms nobody, however sure it is."""
+
+KINDS = {
+    "location": 0, "spread": 1, "bin": 2, "category": 2, "other": 2, "missing": 3, "rows": 4, "correlation": 5, "mahalanobis": 5,
+}
+"""Which contrasts share how heavy their tails are."""
+
+UNITS = {"location": "sd", "spread": "sd", "rows": "rows", "correlation": "r", "mahalanobis": "distance"}
+"""The unit of a contrast; of all others it is a share of rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """What is known of T windows under one binning.
+
+    Parameters
+    ----------
+    counts : (T, L), the layouts ``[bins.., other, missing]`` of the columns side by side.
+    rows : (T,).
+    correlation : (T, k, k) of the crossed numeric columns, NaN where unknown; None where it was not taken.
+    pairs : (T,), the fewest rows that a pair of them has.
+    """
+
+    counts: Floats
+    rows: Floats
+    correlation: Floats | None = None
+    pairs: Floats | None = None
+
+    @classmethod
+    def of(cls, columns: Sequence[ColumnBinning], profiles: Sequence[Profile]) -> Panel:
+        """The panel of ``profiles``; correlation where every one of them has cross products."""
+        width = sum(c.bins + 2 for c in columns)
+        counts = np.empty((len(profiles), width))
+        for row, profile in zip(counts, profiles, strict=True):
+            parts = [profile.columns[c.name].layout() for c in columns]
+            row[:] = np.concatenate(parts) if parts else 0.0
+        rows = np.array([p.rows for p in profiles], np.float64)
+        wanted = {c.name for c in columns}
+        crossed = [c.name for c in profiles[0].binning.crossed] if profiles else []
+        kept = [i for i, name in enumerate(crossed) if name in wanted]
+        if len(kept) < 2 or any(p.cross is None for p in profiles):
+            return cls(counts, rows)
+        found = np.stack([p.cross.correlation()[np.ix_(kept, kept)] for p in profiles if p.cross is not None])
+        pairs = np.array([p.cross.pairs[np.ix_(kept, kept)].min() for p in profiles if p.cross is not None], np.float64)
+        return cls(counts, rows, found, pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """What one contrast is about.
-
-    ``name`` is ``location``, ``spread``, ``bin``, ``category``, ``other`` or ``missing``; ``detail`` says which bin or
-    category; ``unit`` is ``sd`` (normal scores under the reference) or ``share``.
-    """
+    """What one contrast is about: ``name`` as in `LEAST_EFFECT`; ``detail`` says which bin, category or pair of columns."""
 
     column: str
     name: str
-    detail: str
-    unit: str
+    detail: str = ""
+
+    @property
+    def unit(self) -> str:
+        """``sd`` (normal scores under the reference), ``rows``, ``r``, ``distance`` or ``share``."""
+        return UNITS.get(self.name, "share")
 
 
-def normal_scores(reference: Floats) -> Floats:
-    """Location and spread as scores per bin, orthonormal under the reference counts; shape (0..2, bins)."""
+@dataclass(frozen=True, slots=True)
+class Values:
+    """C contrasts in T windows: values and sampling variances, and the values in their unit; all (T, C)."""
+
+    value: Floats
+    variance: Floats
+    shown: Floats
+
+
+def normal_scores(reference: Floats) -> tuple[Floats, float]:
+    """Location and spread as scores per bin, orthonormal under the reference counts, shape (0..2, bins); and the bend.
+
+    A plain shift by ``l`` in location moves the mean of the second score by ``bend * l**2``.
+    """
     shares = (reference + 0.5) / (reference + 0.5).sum()
     middle = np.clip(np.cumsum(shares) - shares / 2, 1e-4, 1 - 1e-4)
     base = ndtri(middle)
-    basis = [np.ones_like(shares)]
+    basis, sizes = [np.ones_like(shares)], [1.0]
     for degree in (1, 2):
         score = base**degree
         for earlier in basis:
@@ -41,7 +112,9 @@ def normal_scores(reference: Floats) -> Floats:
         if size < 1e-6:
             break
         basis.append(score / size)
-    return np.array(basis[1:]).reshape(len(basis) - 1, len(shares))
+        sizes.append(size)
+    bend = sizes[1] ** 2 / sizes[2] if len(sizes) == 3 else 0.0
+    return np.array(basis[1:]).reshape(len(basis) - 1, len(shares)), bend
 
 
 def arcsine(count: Floats, total: Floats) -> Floats:
@@ -50,49 +123,202 @@ def arcsine(count: Floats, total: Floats) -> Floats:
     return angle
 
 
-def column_contrasts(binning: ColumnBinning, layouts: Floats, reference: Floats) -> tuple[list[Contrast], Floats, Floats, Floats]:
-    """The contrasts of one column in T windows.
+def group_starts(reference: Floats) -> list[int]:
+    """Where the groups of a numeric column's bins begin: about `GROUPS` of equal mass, the first and last bin apart."""
+    bins = len(reference)
+    if bins <= 3:
+        return list(range(bins))
+    total = max(float(reference.sum()), 1.0)
+    middle = (np.cumsum(reference) - reference / 2) / total
+    group = np.minimum((middle * GROUPS).astype(np.int64), GROUPS - 1)
+    group[0], group[-1] = -1, GROUPS
+    group = np.maximum.accumulate(group)
+    return [0, *(np.flatnonzero(np.diff(group)) + 1).tolist()]
+
+
+class Contrasts:
+    """The contrasts of a set of columns, frozen under a reference.
 
     Parameters
     ----------
-    layouts : (T, bins + 2), ``[bins.., other, missing]`` per window.
-    reference : (bins,), the counts of the reference.
+    columns : the columns to look at.
+    reference : (L,), the counts of the reference, laid out as in `Panel`.
+    correlation : (k, k), the usual correlation of the crossed columns, or None.
+    crossed : their names.
+    rows : whether the number of rows is looked at, too.
 
-    Returns
-    -------
-    what each of C contrasts is about; their values (T, C); sampling variances (T, C); and the values in their ``unit``
-    (T, C), which are what a reader is shown.
+    ``about`` says what each of the C contrasts is, ``group`` (C,) to which column it belongs (by number in ``names``),
+    ``skewness`` (C,) is that of one row's contribution, ``least`` (C,) the smallest effect that matters; ``bare`` marks nulls
+    and unseen values, ``first`` the first contrast of each column; ``member`` (C,) puts like contrasts of one column together,
+    and ``kind`` says of each such family what it is.
     """
-    core, other, missing = layouts[:, :-2], layouts[:, -2:-1], layouts[:, -1:]
-    rows = layouts.sum(1, keepdims=True)
-    filled = core.sum(1, keepdims=True)
-    solid = np.maximum(filled, 1.0)
-    names: list[Contrast] = []
-    values: list[Floats] = []
-    variances: list[Floats] = []
-    shown: list[Floats] = []
 
-    def add(contrast: Contrast, value: Floats, variance: Floats, display: Floats) -> None:
-        names.append(contrast)
-        values.append(value.ravel())
-        variances.append(variance.ravel())
-        shown.append(display.ravel())
+    def __init__(
+        self, columns: Sequence[ColumnBinning], reference: Floats, correlation: Floats | None = None, crossed: Sequence[str] = (),
+        *, rows: bool = True,
+    ) -> None:
+        self.names = [c.name for c in columns]
+        self.about: list[Contrast] = []
+        group: list[int] = []
+        skewness: list[float] = []
+        sizes = np.array([c.bins + 2 for c in columns], np.int64)
+        starts = np.r_[0, np.cumsum(sizes)].astype(np.int64)
+        width = int(starts[-1])
+        self._starts = starts[:-1]
+        # Location and spread of numeric columns, as score-weighted sums over their bins.
+        self._scores = np.zeros((2, width))
+        scored: list[tuple[int, int]] = []
+        bends: list[float] = []
+        grouped: list[int] = []
+        owner: list[int] = []
+        label: list[tuple[str, str]] = []
+        for index, column in enumerate(columns):
+            at, bins = int(starts[index]), column.bins
+            counts = reference[at : at + bins]
+            if column.kind == "numeric" and bins > 1:
+                shares = (counts + 0.5) / (counts + 0.5).sum()
+                scores, bend = normal_scores(counts)
+                for degree, score in enumerate(scores):
+                    bends.append(bend if degree else 0.0)
+                    self._scores[degree, at : at + bins] = score
+                    scored.append((degree, index))
+                    skewness.append(float((shares * score**3).sum()))
+                begin = group_starts(counts)
+                ends = [*begin[1:], bins]
+                for first, last in zip(begin, ends, strict=True):
+                    grouped.append(at + first)
+                    label.append(("bin", _range(column, first, last)))
+            else:
+                for place in range(bins):
+                    grouped.append(at + place)
+                    label.append(("category" if column.kind == "category" else "bin", column.categories[place] if column.categories else ""))
+            grouped += [at + bins, at + bins + 1]
+            label += [("other", ""), ("missing", "")]
+            owner += [index] * (len(label) - len(owner))
+        self._scored = scored
+        self._bend = np.array(bends)
+        for degree, index in scored:
+            self.about.append(Contrast(self.names[index], ("location", "spread")[degree]))
+            group.append(index)
+        self._grouped = np.array(grouped, np.int64)
+        self._owner = np.array(owner, np.int64)
+        self._text = np.array([columns[i].kind == "text" for i in owner], bool)
+        self._missing = np.array([name == "missing" for name, _ in label], bool)
+        self._column_missing = np.array([s + size - 1 for s, size in zip(starts[:-1], sizes, strict=True)], np.int64)
+        self._column_other = self._column_missing - 1
+        for (name, detail), index in zip(label, owner, strict=True):
+            self.about.append(Contrast(self.names[index], name, detail))
+            group.append(index)
+            skewness.append(0.0)
+        self._rows = rows
+        if rows:
+            self.names.append(ROWS)
+            self.about.append(Contrast(ROWS, "rows"))
+            group.append(len(self.names) - 1)
+            skewness.append(0.0)
+        self._pairs: tuple[Places, Places] | None = None
+        if correlation is not None and len(crossed) > 1:
+            self._add_correlation(correlation, crossed, group, skewness)
+        self.group = np.array(group, np.int64)
+        self.skewness = np.array(skewness)
+        self.least = np.array([LEAST_EFFECT[c.name] for c in self.about])
+        self.bare = np.array([c.name in ("missing", "other") for c in self.about], bool)
+        self.first = np.unique(self.group, return_index=True)[1].astype(np.int64)
+        places: dict[tuple[int, int], int] = {}
+        self.member = np.array([places.setdefault((i, KINDS[c.name]), len(places)) for i, c in zip(group, self.about, strict=True)], np.int64)
+        self.kind = np.array([kind for _, kind in places], np.int64)
 
-    if binning.kind == "numeric":
-        scores = normal_scores(reference)
-        for name, score in zip(("location", "spread"), scores, strict=False):
-            value = core @ score[:, None] / solid
-            add(Contrast(binning.name, name, "", "sd"), value, 1 / solid, value)
-    elif binning.kind == "category":
-        for index, category in enumerate(binning.categories):
-            share = core[:, [index]]
-            total = filled + other
-            add(
-                Contrast(binning.name, "category", category, "share"),
-                arcsine(share, total), 1 / (total + 0.5), share / np.maximum(total, 1.0),
-            )
-    if binning.kind != "text":
-        total = filled + other
-        add(Contrast(binning.name, "other", "", "share"), arcsine(other, total), 1 / (total + 0.5), other / np.maximum(total, 1.0))
-    add(Contrast(binning.name, "missing", "", "share"), arcsine(missing, rows), 1 / (rows + 0.5), missing / np.maximum(rows, 1.0))
-    return names, np.array(values).T, np.array(variances).T, np.array(shown).T
+    def _add_correlation(self, correlation: Floats, crossed: Sequence[str], group: list[int], skewness: list[float]) -> None:
+        usual = np.where(np.isfinite(correlation), correlation, 0.0)
+        np.fill_diagonal(usual, 1.0)
+        self.names.append(CORRELATION)
+        left, right = np.triu_indices(len(crossed), 1)
+        self._pairs = (left, right)
+        values, vectors = np.linalg.eigh((usual + usual.T) / 2)
+        # A nearly collinear pair would make the distance one of rounding: no direction weighs more than ten.
+        self._inverse = (vectors / np.maximum(values, 0.1)) @ vectors.T
+        weight = 2 * self._inverse[left, right]
+        self._distance_variance = max(float((weight**2 * (1 - usual[left, right] ** 2) ** 2).sum()), 1e-6)
+        self.about.append(Contrast(CORRELATION, "mahalanobis"))
+        self.about += [Contrast(CORRELATION, "correlation", f"{crossed[a]} ~ {crossed[b]}") for a, b in zip(left.tolist(), right.tolist(), strict=True)]
+        group += [len(self.names) - 1] * (1 + len(left))
+        skewness += [0.0] * (1 + len(left))
+
+    @property
+    def correlated(self) -> bool:
+        """Whether correlation is among the contrasts."""
+        return self._pairs is not None
+
+    @property
+    def relative(self) -> NDArray[np.bool_]:
+        """Which contrasts' least effect is a part of the expected value: (C,)."""
+        return np.array([c.name == "rows" for c in self.about], bool)
+
+    def without_correlation(self, panel: Panel) -> Panel:
+        """The panel of windows without cross products: their correlation is unknown, the rest counts."""
+        assert self._pairs is not None
+        size = int(self._pairs[1].max()) + 1
+        windows = len(panel.rows)
+        return Panel(panel.counts, panel.rows, np.full((windows, size, size), np.nan), np.ones(windows))
+
+    def __len__(self) -> int:
+        return len(self.about)
+
+    def of(self, panel: Panel) -> Values:
+        """The contrasts of the windows of a panel."""
+        counts, rows = panel.counts, panel.rows[:, None]
+        windows = len(counts)
+        value, variance, shown = [], [], []
+        if len(self._starts):
+            whole = np.add.reduceat(counts, self._starts, axis=1)
+            other, missing = counts[:, self._column_other], counts[:, self._column_missing]
+            filled = whole - other - missing
+            if self._scored:
+                sums = [np.add.reduceat(counts * score, self._starts, axis=1) for score in self._scores]
+                degrees = np.array([d for d, _ in self._scored])
+                columns = np.array([i for _, i in self._scored])
+                solid = np.maximum(filled[:, columns], 1.0)
+                # The spread is that about the window's own mean: a shift alone must not look like one.
+                moment = np.stack(sums)[degrees, :, columns].T / solid
+                location = sums[0][:, columns] / solid
+                value.append(moment - self._bend * location**2)
+                variance.append(1 / solid)
+                shown.append(value[-1])
+            part = np.add.reduceat(counts, self._grouped, axis=1) if len(self._grouped) else np.zeros((windows, 0))
+            total = np.where(self._missing | self._text, np.where(self._text, rows, whole[:, self._owner]), (filled + other)[:, self._owner])
+            value.append(arcsine(part, total))
+            variance.append(1 / (total + 0.5))
+            shown.append(part / np.maximum(total, 1.0))
+        if self._rows:
+            value.append(np.log(rows + 0.5))
+            variance.append(1 / (rows + 0.5))
+            shown.append(rows)
+        if self._pairs is not None:
+            assert panel.correlation is not None
+            assert panel.pairs is not None
+            self._correlated(panel.correlation, panel.pairs, value, variance, shown)
+        return Values(np.hstack(value), np.hstack(variance), np.hstack(shown))
+
+    def _correlated(self, found: Floats, pairs: Floats, value: list[Floats], variance: list[Floats], shown: list[Floats]) -> None:
+        assert self._pairs is not None
+        left, right = self._pairs
+        between = found[:, left, right]
+        rows = np.maximum(pairs - 3, 1.0)[:, None]
+        size = found.shape[-1]
+        distance = (np.trace(self._inverse) + between @ (2 * self._inverse[left, right]))[:, None] / size
+        value += [distance, np.arctanh(np.clip(between, -0.999, 0.999))]
+        variance += [self._distance_variance / size**2 / rows, np.broadcast_to(1 / rows, between.shape)]
+        shown += [distance, between]
+
+
+def _range(column: ColumnBinning, first: int, last: int) -> str:
+    """``below 3``, ``3 to 5``, ``above 5``: the values that the bins from ``first`` to before ``last`` hold."""
+    edges = column.edges
+    if first == 0:
+        return f"below {edges[last - 1]:.4g}"
+    if last > len(edges):
+        return f"from {edges[first - 1]:.4g}"
+    low, high = edges[first - 1], edges[last - 1]
+    if high == np.nextafter(low, np.inf):
+        return f"= {low:.4g}"
+    return f"{low:.4g} to {high:.4g}"

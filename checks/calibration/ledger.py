@@ -58,6 +58,12 @@ def may_spend(budget: Budget, spent: Iterable[datetime], now: datetime, *, extre
     return own >= floor - 1e-9 and all(left >= -CREDIT - 1e-9 for _, left in after)
 
 
+def next_token(budget: Budget, spent: Iterable[datetime], now: datetime) -> datetime:
+    """When a whole token will be there again, if none is spent until then."""
+    lacking = max(1 - balance(budget, spent, now), 0.0)
+    return now + lacking * budget.period / budget.count
+
+
 def alert_below(budget_per_window: float, learning: bool) -> float:
     """The p-value below which a window may open an incident: half the budget's share of one window.
 

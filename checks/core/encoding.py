@@ -69,12 +69,11 @@ def decode(data: bytes, binning: Binning, *, light: bool = False) -> dict[str, A
         counts, sums = reader.column(spec.bins, spec.bins if spec.kind == "numeric" else 0)
         columns[spec.name] = ColumnProfile(counts, sums, *values[:3], *(float.fromhex(v) for v in values[3:])).settled()
     kept = {key: head[key] for key in ("rows", "rules", "versions", "first", "last")}
-    if light:
-        return {**kept, "columns": columns}
     outputs = {}
     for name, length in head.get("outputs", ()):
-        cells = np.cumsum(reader.whole(length))
-        outputs[name] = OutputCounts(cells, reader.whole(length))
+        cells, counts = reader.whole(length), reader.whole(length)
+        if not light:
+            outputs[name] = OutputCounts(np.cumsum(cells), counts)
     cross = _cross(reader, *head["cross"]) if "cross" in head else None
     return {**kept, "columns": columns, "cross": cross, "outputs": outputs}
 

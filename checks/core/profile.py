@@ -56,7 +56,7 @@ class Profile:
 
     @classmethod
     def from_bytes(cls, data: bytes, binning: Binning, *, light: bool = False) -> Profile:
-        """The profile that `to_bytes` wrote under ``binning``; a ``light`` one leaves out cross products and outputs."""
+        """The profile that `to_bytes` wrote under ``binning``; a ``light`` one leaves out the outputs."""
         return cls(binning, **decode(data, binning, light=light))
 
 

@@ -1,13 +1,17 @@
-"""Whether an unusual window may open an incident: the limit, and the tokens that keep the budget."""
+"""Whether an unusual window may open an incident: the limit, the tokens that keep the budget, and how grave it is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
 
-from checks.calibration.ledger import EXTREME, Budget, alert_below, balance, may_spend
-from checks.core.window import Window
+from checks.calibration.ledger import EXTREME, Budget, alert_below, balance, may_spend, next_token
+from checks.core.result import Verdict, roll_up
+from checks.core.window import Window, iso
+from monitor.alerting.fold import DRIFT_RULE
+from monitor.ports import Outcome, RuleResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +50,73 @@ def decide(
     if own and owners:
         return DriftDecision("warn", state, limit, max(left - 1, 0) if left > 0 else left - 1, True, "")
     whose = "monitor" if not own else "owner"
-    return DriftDecision("warn", "watch", limit, left, False, f"held back: no token of the {whose}'s budget is left")
+    when = next_token(budget if not own else owner_budget or budget, spent if not own else owner_spent, window.start)
+    reason = f"held back: no token of the {whose}'s budget is left; the next comes {iso(when)[:10]}"
+    return DriftDecision("warn", "watch", limit, left, False, reason)
+
+
+def settled(outcome: Outcome, decision: DriftDecision, budget: str, keys: Sequence[str]) -> Outcome:
+    """The outcome with the drift section as it was decided, its sections in the order of ``keys``.
+
+    Input drift by itself is at most a warning; `graver` raises it.
+    """
+    drift = outcome.sections["drift"]
+    verdict = decision.verdict if drift["verdict"] == "pass" else drift["verdict"]
+    firing = verdict == "warn" and decision.state != "watch"
+    why = graver(drift["drivers"], outcome.sections) if firing else ""
+    verdict = "fail" if why else verdict
+    limits = [r for r in outcome.results if r.family == "drift" and r.state == "limit"]
+    both = [Verdict(verdict), *(Verdict(r.verdict) for r in limits if Verdict(r.verdict).breach)]
+    notes = [text for text in (decision.reason, why) if text]
+    kept = {k: v for k, v in drift.items() if k in ("pooled", "prediction", "extrapolated_from") and v is not None}
+    section = {
+        "verdict": str(roll_up(both)), "state": decision.state, "p_value": drift["p_value"], "alert_below": round(decision.limit, 6),
+        "budget": budget, "tokens": decision.tokens, "seasonality": drift["seasonality"], "drivers": drift["drivers"],
+        "sentence": drift["sentence"], "statistics": drift["statistics"], **kept, **({"note": "; ".join(notes)} if notes else {}),
+    }
+    reason = "; ".join([drift["sentence"], why]) if why else drift["sentence"]
+    result = RuleResult(DRIFT_RULE, "drift", str(verdict), drift["p_value"], n=outcome.rows, state=decision.state, reason=reason)
+    results = [r for r in outcome.results if r.state != "driver" or firing]
+    sections = {key: section if key == "drift" else outcome.sections.get(key) for key in keys}
+    return replace(outcome, sections=sections, results=(*results, result))
+
+
+def graver(drivers: Sequence[Mapping[str, Any]], sections: Mapping[str, Any]) -> str:
+    """Why drift of those drivers is a fail: a contract fails on one of them, or quality is beyond its limits; empty if not."""
+    columns = {d["column"] for d in drivers}
+    for violation in (sections.get("contract") or {}).get("violations", []):
+        if violation["verdict"] == "fail" and violation["column"] in columns:
+            return f"fail, as the contract's rule {violation['rule']} fails on it"
+    quality = sections.get("quality") or {}
+    return f"fail, as quality is {quality['verdict']}" if quality.get("verdict") in ("warn", "fail") else ""
+
+
+def raised(results: Sequence[RuleResult], sections: Mapping[str, Any]) -> list[RuleResult]:
+    """The drift result of an earlier judgement, made a fail where labels that came since show that quality suffers."""
+    drivers = (sections.get("drift") or {}).get("drivers", [])
+    found = []
+    for result in results:
+        if result.rule == DRIFT_RULE and result.verdict == "warn" and result.state != "watch":
+            why = graver(drivers, sections)
+            result = replace(result, verdict="fail", reason=f"{result.reason}; {why}") if why else result
+        found.append(result)
+    return found
+
+
+def watch_notice(monitor: str, window: Window, section: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any], str]:
+    """What is said once when drift begins to be held back: payload and text."""
+    sentence = str(section["sentence"])
+    data = {
+        "monitor": monitor, "window": {"start": iso(window.start), "end": iso(window.end)}, "p_value": section["p_value"],
+        "headline": sentence, "why": section.get("note", ""), "drivers": list(section["drivers"])[:5],
+    }
+    text = (
+        f"HELD BACK [watch] {monitor}: {sentence}.\nWindow {iso(window.start)} to {iso(window.end)}; {section.get('note', '')}.\n"
+        f"No incident is opened; what follows is in driftd report {monitor} --window {iso(window.start)}. Next: nothing, unless "
+        f"you expect such windows: then raise drift.budget."
+    )
+    return {"type": "drift.held_back", "timestamp": iso(now), "data": data}, text
+
+
+WATCH_AGAIN = timedelta(days=7)
+"""After so long without a window held back, the next one is said again."""

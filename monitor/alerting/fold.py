@@ -19,6 +19,9 @@ FORGET_AFTER = 14
 """Windows after which a rule that cannot be known closes, and after which a drifted level is the new normal."""
 
 DRIFT_RULE = "drift"
+DRIVER = "driver"
+"""The state of a result that names a column which drives drift: a member of an incident, never its cause."""
+
 DEFERRED = "deferred"
 """The state of a window whose drift is decided later, with its day: it changes nothing."""
 
@@ -91,17 +94,31 @@ class Folded:
     rules: Mapping[str, RuleState]
 
 
-def fold(windows: Sequence[WindowResults], policy: Policy, openers: frozenset[datetime]) -> Folded:
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A person's word that what a family's incident shows up to the window that starts at ``until`` is normal."""
+
+    family: str
+    until: datetime
+    reason: str
+
+
+def fold(
+    windows: Sequence[WindowResults], policy: Policy, openers: frozenset[datetime], accepted: Sequence[Accepted] = (),
+) -> Folded:
     """Fold the windows, ordered by start.
 
-    ``openers`` are the windows for which the token ledger let a drift incident open.
+    ``openers`` are the windows for which the token ledger let a drift incident open; ``accepted`` end what is open then.
     """
+    left = sorted(accepted, key=lambda a: a.until)
     rules: dict[str, RuleState] = {}
     episodes: list[Episode] = []
     open_by_family: dict[str, Episode] = {}
     for item in windows:
         start = item.window.start
-        here = {result.rule: result for result in item.results}
+        while left and left[0].until < start:
+            _accept(left.pop(0), rules, open_by_family)
+        here = {result.rule: result for result in item.results if result.state != DRIVER}
         for rule, state in rules.items():
             if rule not in here:
                 _unknown(state)
@@ -113,7 +130,21 @@ def fold(windows: Sequence[WindowResults], policy: Policy, openers: frozenset[da
         families = dict.fromkeys([*open_by_family, *(state.family for state in rules.values())])
         for family in families:
             _family(family, item, here, rules, open_by_family, episodes)
+    for last in left:
+        _accept(last, rules, open_by_family)
     return Folded(tuple(episodes), rules)
+
+
+def _accept(accepted: Accepted, rules: Mapping[str, RuleState], open_by_family: dict[str, Episode]) -> None:
+    """Close the open episode of the family, and forget where its rules stood."""
+    episode = open_by_family.get(accepted.family)
+    if episode is None or episode.first > accepted.until:
+        return
+    for state in rules.values():
+        if state.family == accepted.family:
+            _reset(state)
+    episode.closed, episode.reason = accepted.until, accepted.reason
+    del open_by_family[accepted.family]
 
 
 def _unknown(state: RuleState) -> None:
@@ -188,6 +219,10 @@ def _family(
                 episode.members[state.rule] = result
             episode.severity = _graver(episode.severity, Verdict(result.verdict))
             breached = True
+    if breached and family == "drift" and DRIFT_RULE in here and Verdict(here[DRIFT_RULE].verdict).breach:
+        for result in item.results:
+            if result.state == DRIVER:
+                episode.members.setdefault(result.rule, result)
     if breached:
         episode.last = start
         episode.windows.append(start)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import singledispatchmethod
 from typing import Any, Generic, TypeVar
 
-from checks.calibration.chart import score
 from checks.calibration.structural import find_breaks
 from checks.core.errors import DriftdError, PlanChanged, SchemaError, SourceError
 from checks.core.outputs import OutputCounts
@@ -21,6 +20,7 @@ from contracts.load import load_contract
 from contracts.model import Contract
 from monitor.clock import stopwatch
 from monitor.config.model import MonitorConfig
+from monitor.evaluation import drift as drifting
 from monitor.evaluation import sections
 from monitor.evaluation.contract import Setting, Usual, bind_contract, judge_contract, lineage_of, nested_of
 from monitor.evaluation.quality import check_columns, judge_quality, stored_quality
@@ -53,29 +53,6 @@ from monitor.sources import SOURCES, identity, open_source, sniff
 KEPT_SOURCES, KEPT_BINNINGS, KEPT_PROFILES = 200, 100, 1500
 K = TypeVar("K")
 V = TypeVar("V")
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
-
-def season_of(grid: WindowGrid, window: Window, seasonality: str) -> int:
-    """The season key of a window: its weekday, or its hour of the week."""
-    from zoneinfo import ZoneInfo
-
-    local = window.start.astimezone(ZoneInfo(grid.timezone))
-    if seasonality == "hour_of_week":
-        return local.weekday() * 24 + local.hour
-    return local.weekday() if seasonality == "weekday" else 0
-
-
-def seasonality_of(monitor: MonitorConfig, grid: WindowGrid) -> tuple[str, int]:
-    """The season that a monitor has, and how many keys make a whole one."""
-    chosen = monitor.drift.seasonality
-    if chosen == "auto":
-        if grid.size.days == 1:
-            chosen = "weekday"
-        else:
-            chosen = "none" if grid.daily else "hour_of_week"
-    return chosen, {"none": 1, "weekday": 7, "hour_of_week": round(168 / max(grid.size.total_seconds() / 3600, 1))}[chosen]
-
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
@@ -234,16 +211,23 @@ class Evaluator:
                 if violation["verdict"] == "fail" and violation["column"]:
                     reported.setdefault(violation["column"], violation["rule"])
         quality = self._quality(job, types) if monitor.labels is not None else None
-        breaks = find_breaks(binning, profile, baseline)
+        past = drifting.past_of(job, baseline)
+        breaks = find_breaks(binning, profile, baseline or [reference])
+        output = drifting.judge_output(job, past, binning, profile)
+        volume = drifting.judge_volume(job, past, binning, profile) if job.rollup is None else None
+        told = {b.column for b in breaks}
+        breaks += [b for b in (*output.breaks, *([volume] if volume else [])) if b.column not in told]
         parts["data"], added = sections.data_section(
             profile, breaks, found.unreadable if types else {}, reported, quality.duplicate_ids if quality else 0
         )
         results += added
         broken = {b.column for b in breaks} | set(found.unreadable)
         if job.rollup is not None:
-            drift, days = self._drift_of_day(job, job.rollup, binning, profile, broken)
+            drift, added, days = self._drift_of_day(job, job.rollup, binning, profile, broken)
         else:
-            drift, days = self._drift(job, binning, profile, baseline, broken), ()
+            carried = [self._decode(monitor.name, binning, c) for c in job.carried]
+            (drift, added), days = drifting.judge_drift(job, past, binning, profile, broken, output, carried), ()
+        results += added
         statistics, added = sections.statistics_of(monitor, binning, profile, reference, found.unreadable)
         parts["drift"] = {**drift, **statistics}
         results += added
@@ -325,15 +309,12 @@ class Evaluator:
 
     def _drift_of_day(
         self, job: RunJob, rollup: Rollup, binning: Binning, profile: Profile, broken: set[str],
-    ) -> tuple[dict[str, Any], tuple[ProfiledWindow, ...]]:
+    ) -> tuple[dict[str, Any], list[RuleResult], tuple[ProfiledWindow, ...]]:
         """Drift of the day that ends with this window, from merged profiles; before its end, when it will be decided."""
         day = rollup.today.window
         size = job.monitor.window.rollup or day.length  # not the day's own length: a day has 23 hours when the clocks change
-        seasonality, _ = seasonality_of(job.monitor, WindowGrid(size, job.monitor.window.timezone))
         if not rollup.due:
-            text = f"decided with its day, which ends at {day.end:%Y-%m-%dT%H:%MZ} (window.rollup)"
-            deferred: dict[str, Any] = {"verdict": "pass", "deferred": True, "p_value": None, "learning": False, "seasonality": seasonality, "drivers": []}
-            return {**deferred, "sentence": text}, ()
+            return drifting.deferred(job, day.end, size), [], ()
         merged, days = [], []
         for before in rollup.before:
             if len(before.pieces) == 1:
@@ -345,38 +326,14 @@ class Evaluator:
         today = merge(binning, [*(Profile.from_bytes(piece, binning) for piece in rollup.today.pieces), profile])
         days.append(ProfiledWindow(day, today.rows, today.to_bytes()))
         windows = tuple(BaselineWindow(before.window, before.revision, b"") for before in rollup.before)
-        whole_day = replace(job, window=day, baseline=windows, settings=replace(job.settings, size_seconds=size.total_seconds()))
-        found = self._drift(whole_day, binning, today, merged, broken)
+        whole_day = drifting.of_day(job, day, size, windows)
+        past = drifting.past_of(whole_day, merged)
+        output = drifting.judge_output(whole_day, past, binning, today)
+        found, results = drifting.judge_drift(whole_day, past, binning, today, broken, output)
         found["sentence"] = f"{day.start:%Y-%m-%dT%H:%MZ} to {day.end:%Y-%m-%dT%H:%MZ}: {found['sentence']}"
         if rollup.missing:
             found["sentence"] += f"; {rollup.missing} of its windows could not be read"
-        return found, tuple(days)
-
-    def _drift(
-        self, job: RunJob, binning: Binning, profile: Profile, baseline: Sequence[Profile], broken: set[str],
-    ) -> dict[str, Any]:
-        monitor = job.monitor
-        grid = WindowGrid(_days(job.settings), monitor.window.timezone)
-        seasonality, cycle = seasonality_of(monitor, grid)
-        seasons = [season_of(grid, b.window, seasonality) for b in job.baseline]
-        columns = [c.name for c in binning.columns if c.role == "feature" and c.name not in broken]
-        enough = profile.rows >= monitor.drift.min_rows
-        result = score(
-            binning, profile, baseline if enough else [], seasons if enough else [],
-            season_of(grid, job.window, seasonality), seasonality=seasonality, cycles=cycle, weights=monitor.drift.weights,
-            columns=columns,
-        )
-        weekday = WEEKDAYS[season_of(grid, job.window, "weekday")]
-        if not enough:
-            text = f"{profile.rows} rows; {monitor.drift.min_rows} are needed" if profile.rows else sections.NO_ROWS
-            verdict = "insufficient" if profile.rows else "no_data"
-        else:
-            text = sections.sentence(result, weekday)
-            verdict = "insufficient" if result.p_value is None else "pass"
-        return {
-            "verdict": verdict, "p_value": sections.number(result.p_value), "learning": result.learning,
-            "seasonality": seasonality, "drivers": [sections.driver_json(d) for d in result.drivers], "sentence": text,
-        }
+        return found, results, tuple(days)
 
     def _quality(self, job: RunJob, types: dict[str, str]) -> QualityAnswer:
         if not types:

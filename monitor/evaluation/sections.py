@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from checks.calibration.chart import DriftScore, Driver
+from checks.calibration.contrasts import ROWS
 from checks.calibration.structural import StructuralBreak
 from checks.core.profile import Binning, ColumnProfile, Profile
 from checks.core.result import Statistic, Verdict, finite, roll_up
@@ -35,6 +35,12 @@ def data_section(
     results: list[RuleResult] = []
     found = {b.column: (b.kind, b.sentence) for b in breaks}
     found.update({name: ("unreadable", f"{name}: {why}") for name, why in unreadable.items()})
+    volume = found.pop(ROWS, None)
+    if volume is not None:
+        findings.append({"column": None, "kind": volume[0], "verdict": "fail", "sentence": volume[1]})
+    if profile.rows:
+        reason = volume[1] if volume else ""
+        results.append(RuleResult("data.volume", "data", "fail" if volume else "pass", float(profile.rows), n=profile.rows, reason=reason))
     for column in profile.binning.columns:
         rule = f"data.{column.name}"
         if column.name not in found:
@@ -61,45 +67,6 @@ def data_section(
     if not profile.rows:
         verdicts = [Verdict.NO_DATA]
     return {"verdict": str(roll_up(verdicts)), "findings": findings}, results
-
-
-def driver_json(driver: Driver) -> dict[str, Any]:
-    """A driver as the check object shows it."""
-    return {
-        "column": driver.column, "contrast": driver.contrast, **({"detail": driver.detail} if driver.detail else {}),
-        "effect": number(driver.effect), "unit": driver.unit, "z": round(driver.z, 2),
-        "usual": [number(driver.usual[0]), number(driver.usual[1])],
-    }
-
-
-def sentence(score: DriftScore, weekday: str) -> str:
-    """What a person reads of the drift score."""
-    if score.p_value is None:
-        return f"{score.windows} baseline windows: too few to say what is normal"
-    share = min(score.p_value, 1.0)
-    shown = "100%" if share >= 0.995 else f"{100 * share:.2g}%" if share >= 1e-6 else "under 0.0001%"
-    normal = f"normal {weekday}s" if score.seasonality == "weekday" else "normal windows"
-    text = f"as unusual as {shown} of {normal}" if share >= 0.05 else f"more unusual than all but {shown} of {normal}"
-    if score.drivers and share < 0.05:
-        text += "; driven by " + " and ".join(_words(d) for d in _distinct(score.drivers)[:3])
-    return text
-
-
-def _distinct(drivers: Sequence[Driver]) -> list[Driver]:
-    first: dict[str, Driver] = {}
-    for driver in drivers:
-        first.setdefault(driver.column, driver)
-    return list(first.values())
-
-
-def _words(driver: Driver) -> str:
-    usual = max(abs(driver.usual[0]), abs(driver.usual[1]))
-    if driver.unit == "sd":
-        what = "" if driver.contrast == "location" else " spread"
-        return f"{driver.column}{what} {driver.effect:+.2f} sd (usual ±{usual:.2f})"
-    before = driver.value - driver.effect
-    what = {"other": "unseen values", "missing": "missing values"}.get(driver.contrast, driver.detail)
-    return f"{driver.column} {what} {driver.value:.1%} (usual {before:.1%} ±{usual:.1%})"
 
 
 def statistics_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -57,11 +58,36 @@ def at(connection: Connection, monitor: str, start: datetime) -> list[Row[Any]]:
     return list(connection.execute(query.order_by(i.id)))
 
 
-def open_spans(connection: Connection, monitor: str) -> list[tuple[str, datetime, datetime, datetime | None, int]]:
-    """Family, first and last breaching window, closing window and number of windows of drift and data incidents."""
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of windows with a drift or data incident: first and last breaching window, the closing one, how many."""
+
+    id: int
+    family: str
+    first: datetime
+    last: datetime
+    closed: datetime | None
+    windows: int
+    reason: str
+
+
+def spans(connection: Connection, monitor: str) -> list[Span]:
+    """The drift and data incidents of a monitor that were not withdrawn."""
     i = t.incident.c
-    query = sa.select(i.family, i.first_window, i.last_window, i.closed_window, i.windows)
-    return [tuple(row) for row in connection.execute(query.where(i.monitor == monitor, i.family.in_(("drift", "data")), i.state != "withdrawn"))]
+    query = sa.select(i.id, i.family, i.first_window, i.last_window, i.closed_window, i.windows, i.reason)
+    rows = connection.execute(query.where(i.monitor == monitor, i.family.in_(("drift", "data")), i.state != "withdrawn"))
+    return [Span(*row) for row in rows]
+
+
+def accept(connection: Connection, **values: Any) -> None:
+    """Store that a person made the level of an incident normal."""
+    connection.execute(t.acceptance.insert().values(**values))
+
+
+def acceptances(connection: Connection, monitor: str) -> list[Row[Any]]:
+    """What was accepted of a monitor, oldest first."""
+    query = sa.select(t.acceptance).where(t.acceptance.c.monitor == monitor)
+    return list(connection.execute(query.order_by(t.acceptance.c.since, t.acceptance.c.id)))
 
 
 def append(connection: Connection, incident: int, kind: str, at: datetime, make_payload: Any) -> tuple[int, dict[str, Any]]:

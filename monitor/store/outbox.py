@@ -34,6 +34,20 @@ def add(
     )
 
 
+def notice(connection: Connection, key: str, destination: str, payload: dict[str, Any], text: str, now: datetime) -> bool:
+    """Decide a message that belongs to no incident, once for each ``key``; False when it was decided before."""
+    full = "msg_" + hashlib.sha256(f"{key}/{destination}".encode()).hexdigest()[:32]
+    if connection.execute(sa.select(t.outbox.c.id).where(t.outbox.c.key == full)).scalar() is not None:
+        return False
+    connection.execute(
+        t.outbox.insert().values(
+            key=full, incident_id=None, destination=destination, kind="alert", sequence=0, payload=payload, text=text, state=PENDING,
+            attempts=0, next_at=now, created_at=now, epoch=0, error="",
+        )
+    )
+    return True
+
+
 def claim(connection: Connection, owner: str, now: datetime, lease: timedelta, kinds: tuple[str, ...], limit: int = 20) -> list[Row[Any]]:
     """Lease the due heads of their order keys; a lease that ran out may be taken over."""
     o = t.outbox.c

@@ -102,6 +102,24 @@ def baseline(
     return tuple(sorted(found.values(), key=lambda b: b.window.start))
 
 
+def small_before(connection: Connection, name: str, binning_hash: str, before: datetime, least: int, count: int) -> tuple[BaselineWindow, ...]:
+    """The windows just before ``before`` that had some rows, but fewer than ``least``, in order; at most ``count``."""
+    r, p = t.run.c, t.profile.c
+    query = sa.select(r.start, r.end, r.rows, r.revision, r.error).where(r.monitor == name, r.current, r.start < before)
+    found: list[BaselineWindow] = []
+    for row in connection.execute(query.order_by(r.start.desc()).limit(count)):
+        if row.rows >= least or row.error:
+            break
+        if row.rows:
+            body = connection.execute(
+                sa.select(p.body).where(p.monitor == name, p.start == row.start, p.kind == "window", p.binning == binning_hash)
+                .order_by(p.revision.desc()).limit(1)
+            ).scalar()
+            if body is not None:
+                found.append(BaselineWindow(Window(row.start, row.end), row.revision, body))
+    return tuple(reversed(found))
+
+
 def pieces(connection: Connection, name: str, binning_hash: str, since: datetime, until: datetime) -> list[BaselineWindow]:
     """The newest profile of every window that starts in ``[since, until)``, in order."""
     p = t.profile.c

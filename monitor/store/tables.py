@@ -141,6 +141,12 @@ silence = sa.Table(
     sa.Column("reason", sa.Text, nullable=False), _time("starts_at"), _time("ends_at"),
 )
 
+acceptance = sa.Table(
+    "acceptance", metadata, _id(), _text("monitor"), sa.Column("incident_id", _Id, sa.ForeignKey("incident.id"), nullable=False),
+    _text("family", 20), _text("kind", 20), _time("since"), _time("until"), sa.Column("columns", sa.JSON, nullable=True), _text("author"),
+    _time("at"), sa.Index("acceptance_of", "monitor", "since"),
+)
+
 lease = sa.Table(
     "lease", metadata, sa.Column("name", sa.String(200), primary_key=True), _text("owner"), _time("until"),
     sa.Column("epoch", sa.Integer, nullable=False),

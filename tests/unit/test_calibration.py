@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks.calibration.chart import DriftScore, score
+from checks.calibration.chart import Chart, DriftScore, Season
 from checks.calibration.ledger import Budget, alert_below, balance, may_spend
 from checks.calibration.structural import find_breaks
 from checks.core.profile import Binning, Profile
@@ -42,20 +42,19 @@ def profiles(stream: Stream, days: range) -> tuple[Binning, list[Profile]]:
     return binning, [Executor(plan, TYPES).scan(t.to_batches()) for t in tables]
 
 
-def scored(stream: Stream, day: int) -> DriftScore:
+def chart(binning: Binning, past: list[Profile], days: range) -> Chart:
+    return Chart(binning, past, [float(i) for i in days], Season("weekday", [i % 7 for i in days], 7))
+
+
+def scored(stream: Stream, day: int, columns: int = 3) -> DriftScore:
     binning, found = profiles(stream, range(day + 1))
-    past = found[day - 56 : day]
-    return score(binning, found[day], past, [i % 7 for i in range(day - 56, day)], day % 7, seasonality="weekday", cycles=7)
+    return chart(binning, found[day - 56 : day], range(day - 56, day)).score(found[day], day % 7, day)
 
 
 def alarms(stream: Stream, quiet: int) -> int:
     binning, found = profiles(stream, range(56 + quiet))
-    seasons = [i % 7 for i in range(56 + quiet)]
     limit = alert_below(BUDGET.per(timedelta(days=1)), learning=False)
-    scores = [
-        score(binning, found[i], found[i - 56 : i], seasons[i - 56 : i], seasons[i], seasonality="weekday", cycles=7)
-        for i in range(56, 56 + quiet)
-    ]
+    scores = [chart(binning, found[i - 56 : i], range(i - 56, i)).score(found[i], i % 7, i) for i in range(56, 56 + quiet)]
     return sum(s.p_value is not None and s.p_value < limit for s in scores)
 
 
@@ -80,8 +79,8 @@ def test_a_real_change_is_found_in_its_first_window_and_named(fault: object, col
 def test_too_few_windows_are_said_to_be_too_few() -> None:
     stream = Stream(seed=31)
     binning, found = profiles(stream, range(5))
-    assert score(binning, found[4], found[:2], [0, 1], 2).p_value is None
-    learning = score(binning, found[4], found[:4], [0, 1, 2, 3], 4)
+    assert chart(binning, found[:2], range(2)).score(found[4], 4, 4).p_value is None
+    learning = chart(binning, found[:4], range(4)).score(found[4], 4, 4)
     assert learning.learning
     assert learning.p_value is not None
 

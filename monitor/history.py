@@ -1,0 +1,56 @@
+"""What a window is judged against: its rolling baseline, what was accepted, and small windows that are carried into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.engine import Connection
+
+from checks.core.window import Window
+from monitor.alerting.fold import FORGET_AFTER
+from monitor.ports import BaselineWindow, Rollup
+from monitor.prepare import Prepared
+from monitor.rollup import plan_rollup
+from monitor.store import incidents, runs
+
+CARRIED = 14
+"""At most so many small windows are carried into one."""
+WIDEN = 1.5
+"""What every false alarm multiplies the chances of alarm by, in the judgement of later windows."""
+MOST_FALSE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The parts of a `monitor.ports.RunJob` that come from earlier windows."""
+
+    baseline: tuple[BaselineWindow, ...]
+    rollup: Rollup | None = None
+    carried: tuple[BaselineWindow, ...] = ()
+    accepted: tuple[tuple[datetime, tuple[str, ...] | None], ...] = ()
+    widen: float = 1.0
+
+
+def history_of(connection: Connection, prepared: Prepared, window: Window) -> History:
+    """The history of ``window`` from the store.
+
+    Windows of a drift or data incident are no part of the baseline, unless a person accepted them or the level has lasted
+    for `FORGET_AFTER` windows; both make it normal from its first window on.
+    """
+    name, before = prepared.monitor.name, window.start
+    known = [a for a in incidents.acceptances(connection, name) if a.until < before]
+    taken = {a.incident_id for a in known}
+    found = incidents.spans(connection, name)
+    left_out = [
+        (s.first, s.closed or max(s.last + timedelta(microseconds=1), before)) for s in found
+        if s.id not in taken and not (s.windows >= FORGET_AFTER and s.family == "drift") and s.first < before
+    ]
+    accepted = [(a.since, tuple(a.columns) if a.columns else None) for a in known if a.family == "drift"]
+    accepted += [(s.first, None) for s in found if s.family == "drift" and s.reason == "new normal" and s.id not in taken and s.last < before]
+    false = sum(a.kind == "false-alarm" for a in known)
+    baseline = runs.baseline(connection, name, prepared.binning_hash, before, prepared.baseline_windows, left_out)
+    carried = runs.small_before(connection, name, prepared.binning_hash, before, prepared.monitor.drift.min_rows, CARRIED)
+    return History(
+        baseline, plan_rollup(connection, prepared, window, left_out), carried, tuple(accepted), WIDEN ** min(false, MOST_FALSE)
+    )
