@@ -123,7 +123,7 @@ class Chart:
             return
         self._position = np.asarray(positions if positions is not None else np.arange(self.windows), np.float64)
         self._keys = np.asarray(season.keys if len(season.keys) == self.windows else np.zeros(self.windows), np.int64) % season.cycle
-        self.values, extra = _accept(self.contrasts.of(panel), self.contrasts, self._keys, self._position, season.cycle, accepted)
+        self.values, extra = _accept(_filled(self.contrasts.of(panel)), self.contrasts, self._keys, self._position, season.cycle, accepted)
         weight = np.array([weights.get(self.contrasts.names[g], 1.0) for g in self.contrasts.group])
         self.normal = fit(self.values, self._keys, self._position, self.contrasts, weight, cycle=season.cycle, extra=extra, widen=widen)
 
@@ -205,6 +205,18 @@ def _correlation(
     known = finite.sum(0)
     usual = np.where(known > 0, np.where(finite, panel.correlation, 0.0).sum(0) / np.maximum(known, 1), 0.0)
     return usual, crossed
+
+
+def _filled(values: Values) -> Values:
+    """The values with unknown correlations at what they are in the other windows."""
+    if np.isfinite(values.value).all():
+        return values
+    tables = []
+    for table in (values.value, values.shown):
+        known = np.isfinite(table)
+        mean = np.where(known, table, 0.0).sum(0) / np.maximum(known.sum(0), 1)
+        tables.append(np.where(known, table, mean))
+    return Values(tables[0], values.variance, tables[1])
 
 
 def _accept(

@@ -96,25 +96,17 @@ class Values:
 
 
 def normal_scores(reference: Floats) -> tuple[Floats, float]:
-    """Location and spread as scores per bin, orthonormal under the reference counts, shape (0..2, bins); and the bend.
-
-    A plain shift by ``l`` in location moves the mean of the second score by ``bend * l**2``.
-    """
+    """Each bin's normal score, of mean 0 and variance 1 under the reference counts, (bins,); and the standard deviation of its
+    square, 0 where there is nothing to tell a spread by."""
     shares = (reference + 0.5) / (reference + 0.5).sum()
-    middle = np.clip(np.cumsum(shares) - shares / 2, 1e-4, 1 - 1e-4)
-    base = ndtri(middle)
-    basis, sizes = [np.ones_like(shares)], [1.0]
-    for degree in (1, 2):
-        score = base**degree
-        for earlier in basis:
-            score = score - (shares * score * earlier).sum() * earlier
-        size = float(np.sqrt((shares * score * score).sum()))
-        if size < 1e-6:
-            break
-        basis.append(score / size)
-        sizes.append(size)
-    bend = sizes[1] ** 2 / sizes[2] if len(sizes) == 3 else 0.0
-    return np.array(basis[1:]).reshape(len(basis) - 1, len(shares)), bend
+    score = ndtri(np.clip(np.cumsum(shares) - shares / 2, 1e-4, 1 - 1e-4))
+    score = score - (shares * score).sum()
+    size = float(np.sqrt((shares * score**2).sum()))
+    if size < 1e-6:
+        return np.zeros_like(shares), 0.0
+    score = score / size
+    square = float(np.sqrt(max((shares * score**4).sum() - 1, 0.0)))
+    return score, square if square > 0.3 else 0.0
 
 
 def arcsine(count: Floats, total: Floats) -> Floats:
@@ -168,7 +160,7 @@ class Contrasts:
         # Location and spread of numeric columns, as score-weighted sums over their bins.
         self._scores = np.zeros((2, width))
         scored: list[tuple[int, int]] = []
-        bends: list[float] = []
+        scales: list[float] = []
         grouped: list[int] = []
         owner: list[int] = []
         label: list[tuple[str, str]] = []
@@ -177,12 +169,17 @@ class Contrasts:
             counts = reference[at : at + bins]
             if column.kind == "numeric" and bins > 1:
                 shares = (counts + 0.5) / (counts + 0.5).sum()
-                scores, bend = normal_scores(counts)
-                for degree, score in enumerate(scores):
-                    bends.append(bend if degree else 0.0)
-                    self._scores[degree, at : at + bins] = score
-                    scored.append((degree, index))
+                score, square = normal_scores(counts)
+                self._scores[0, at : at + bins] = score
+                self._scores[1, at : at + bins] = score**2 - 1
+                if score.any():
+                    scored.append((0, index))
                     skewness.append(float((shares * score**3).sum()))
+                    scales.append(1.0)
+                    if square:
+                        scored.append((1, index))
+                        skewness.append(float((shares * ((score**2 - 1) / square) ** 3).sum()))
+                        scales.append(square)
                 begin = group_starts(counts)
                 ends = [*begin[1:], bins]
                 for first, last in zip(begin, ends, strict=True):
@@ -196,7 +193,7 @@ class Contrasts:
             label += [("other", ""), ("missing", "")]
             owner += [index] * (len(label) - len(owner))
         self._scored = scored
-        self._bend = np.array(bends)
+        self._scale = np.array(scales)
         for degree, index in scored:
             self.about.append(Contrast(self.names[index], ("location", "spread")[degree]))
             group.append(index)
@@ -234,6 +231,7 @@ class Contrasts:
         self.names.append(CORRELATION)
         left, right = np.triu_indices(len(crossed), 1)
         self._pairs = (left, right)
+        self._usual = usual[left, right]
         values, vectors = np.linalg.eigh((usual + usual.T) / 2)
         # A nearly collinear pair would make the distance one of rounding: no direction weighs more than ten.
         self._inverse = (vectors / np.maximum(values, 0.1)) @ vectors.T
@@ -279,11 +277,11 @@ class Contrasts:
                 columns = np.array([i for _, i in self._scored])
                 solid = np.maximum(filled[:, columns], 1.0)
                 # The spread is that about the window's own mean: a shift alone must not look like one.
-                moment = np.stack(sums)[degrees, :, columns].T / solid
                 location = sums[0][:, columns] / solid
-                value.append(moment - self._bend * location**2)
+                square = sums[1][:, columns] / solid - location**2
+                value.append(np.where(degrees == 0, location, square / self._scale))
                 variance.append(1 / solid)
-                shown.append(value[-1])
+                shown.append(np.where(degrees == 0, location, np.sqrt(np.maximum(1 + square, 0.0))))
             part = np.add.reduceat(counts, self._grouped, axis=1) if len(self._grouped) else np.zeros((windows, 0))
             total = np.where(self._missing | self._text, np.where(self._text, rows, whole[:, self._owner]), (filled + other)[:, self._owner])
             value.append(arcsine(part, total))
@@ -305,7 +303,8 @@ class Contrasts:
         between = found[:, left, right]
         rows = np.maximum(pairs - 3, 1.0)[:, None]
         size = found.shape[-1]
-        distance = (np.trace(self._inverse) + between @ (2 * self._inverse[left, right]))[:, None] / size
+        filled = np.where(np.isfinite(between), between, self._usual)  # a constant column correlates with nothing
+        distance = (np.trace(self._inverse) + filled @ (2 * self._inverse[left, right]))[:, None] / size
         value += [distance, np.arctanh(np.clip(between, -0.999, 0.999))]
         variance += [self._distance_variance / size**2 / rows, np.broadcast_to(1 / rows, between.shape)]
         shown += [distance, between]

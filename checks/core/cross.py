@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
+CONSTANT = 1e-9
+"""Variances below this share of the reference's are none."""
+
 
 @dataclass(frozen=True, slots=True)
 class CrossProducts:
@@ -55,6 +58,8 @@ class CrossProducts:
         """Pairwise Pearson correlations, shape (k, k), in [-1, 1]; NaN for a constant column."""
         covariance = self.covariance()
         with np.errstate(divide="ignore", invalid="ignore"):
-            deviation = np.sqrt(np.diag(covariance))
+            own = np.diag(covariance)
+            # Below a billionth of the reference's variance it is the rounding of a constant.
+            deviation = np.sqrt(np.where(own > CONSTANT, own, np.nan))
             found: Matrix = np.clip(covariance / np.outer(deviation, deviation), -1.0, 1.0)
         return found

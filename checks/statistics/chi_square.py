@@ -11,8 +11,8 @@ from checks.statistics import statistic
 from checks.statistics._shares import Floats, deciles
 
 
-@statistic("chi_square", symmetric=False)
-def chi_square(binning: ColumnBinning, reference: ColumnProfile, current: ColumnProfile) -> Statistic:
+@statistic("chi_square", symmetric=True)
+def chi_square(binning: ColumnBinning, reference: ColumnProfile, current: ColumnProfile, *, bins: int = 10) -> Statistic:
     """Pearson's statistic of the 2 x K table of both samples, cells below 5 expected rows pooled.
 
     Notes
@@ -26,7 +26,7 @@ def chi_square(binning: ColumnBinning, reference: ColumnProfile, current: Column
     K. Pearson, On the probability that two independent distributions of frequency are really samples from the same
     population, Biometrika 8 (1911).
     """
-    left, right = pool(*deciles(binning, reference, current))
+    left, right = pool(*deciles(binning, reference, current, bins))
     rows = int(current.layout().sum())
     if len(left) < 2:
         return Statistic.exact(0.0, rows, p_value=1.0)

@@ -12,12 +12,12 @@ from checks.statistics._shares import deciles, jeffreys
 
 
 @statistic("psi")
-def psi(binning: ColumnBinning, reference: ColumnProfile, current: ColumnProfile) -> Statistic:
+def psi(binning: ColumnBinning, reference: ColumnProfile, current: ColumnProfile, *, bins: int = 10) -> Statistic:
     """Sum of ``(q - p) ln(q / p)`` over ten reference deciles, or the categories, unseen and missing.
 
     Parameters
     ----------
-    binning, reference, current : a column's binning and its profiles.
+    bins : how many reference quantiles a number's bins are grouped into.
 
     Notes
     -----
@@ -30,7 +30,7 @@ def psi(binning: ColumnBinning, reference: ColumnProfile, current: ColumnProfile
     B. Yurdakul, J. Naranjo, Statistical properties of the population stability index, Journal of Risk Model
     Validation 14 (2020).
     """
-    left, right = deciles(binning, reference, current)
+    left, right = deciles(binning, reference, current, bins)
     p, q = jeffreys(left), jeffreys(right)
     value = float(((q - p) * np.log(q / p)).sum())
     rows = int(right.sum())

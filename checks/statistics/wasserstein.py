@@ -11,14 +11,17 @@ from checks.statistics._intervals import within_bins
 
 
 @statistic("wasserstein", applies=("numeric",), symmetric=True)
-def wasserstein(binning: ColumnBinning, reference: ColumnProfile, current: ColumnProfile) -> Statistic:
+def wasserstein(binning: ColumnBinning, reference: ColumnProfile, current: ColumnProfile, *, normed: bool = False) -> Statistic:
     """The area between the two distribution functions, in the unit of the column.
+
+    Parameters
+    ----------
+    normed : divide by the standard deviation of the reference, at least 1e-3, so that columns can be compared.
 
     Notes
     -----
     Each bin's mass is taken at its own mean, known from the per-bin sums; what the mass can be spread inside its bin,
-    at most ``2 (b - m)(m - a) / (b - a)`` a row, is folded into ``[low, high]``. Divide by the reference's standard
-    deviation to compare columns. Range [0, inf).
+    at most ``2 (b - m)(m - a) / (b - a)`` a row, is folded into ``[low, high]``. Range [0, inf).
 
     References
     ----------
@@ -36,4 +39,6 @@ def wasserstein(binning: ColumnBinning, reference: ColumnProfile, current: Colum
     value = float((np.abs(gap) * np.diff(points[order])).sum())
     blur = float((p * a.deviation()).sum() + (q * b.deviation()).sum())
     rounding = 1e-9 * max(abs(value), 1e-300)
-    return Statistic(value, max(value - blur - rounding, 0.0), value + blur + rounding, current.filled, "column")
+    scale = max(reference.deviation(binning.center) or 0.0, 1e-3) if normed else 1.0
+    low, high = max(value - blur - rounding, 0.0), value + blur + rounding
+    return Statistic(value / scale, low / scale, high / scale, current.filled, "sd" if normed else "column")

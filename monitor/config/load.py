@@ -221,10 +221,14 @@ def _monitor(
             ("quality", registries.metrics, "metric"), ("drift", registries.statistics, "statistic"),
         ):
             limits = getattr(built, section).limits
-            for kind in limits:
+            for kind in [name.partition("[")[0] if section == "drift" else name for name in limits]:
                 if kind not in known:
                     message = f"there is no {noun} {kind!r}; allowed are {', '.join(sorted(known))}"
                     errors.append(str(file.error((*place, section, "limits", kind), message)))
+        for index, kind in enumerate(built.drift.statistics or []):
+            if kind not in registries.statistics:
+                message = f"there is no statistic {kind!r}; allowed are {', '.join(sorted(registries.statistics))}"
+                errors.append(str(file.error((*place, "drift", "statistics", index), message)))
         for index, kind in enumerate(built.quality.metrics or []):
             if kind not in registries.metrics:
                 message = f"there is no metric {kind!r}; allowed are {', '.join(sorted(registries.metrics))}"

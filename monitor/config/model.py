@@ -121,14 +121,31 @@ class Reference(Section):
 
 
 class Drift(Section):
-    """The false-alarm budget and what shapes it."""
+    """The false-alarm budget and what shapes it.
+
+    ``limits`` are on a statistic of every column, ``psi``, or of one, ``psi[temp]``; ``statistics`` are those that are measured,
+    a choice of five without it.
+    """
 
     budget: BudgetField = Field(default_factory=lambda: parse_budget("1 per 30d"))
     seasonality: Literal["auto", "none", "weekday", "hour_of_week"] = "auto"
     holidays: list[Moment] = []
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     min_rows: Annotated[int, Field(ge=1)] = 50
+    statistics: list[str] | None = None
     limits: dict[str, ThresholdConfig] = {}
+
+    def limit(self, kind: str, column: str) -> ThresholdConfig | None:
+        """The limit on a statistic of a column: its own, or that of all."""
+        return self.limits.get(f"{kind}[{column}]", self.limits.get(kind))
+
+    @field_validator("limits")
+    @classmethod
+    def _named(cls, value: dict[str, ThresholdConfig]) -> dict[str, ThresholdConfig]:
+        for name in value:
+            if "[" in name and not name.endswith("]"):
+                raise ValueError(f"{name!r} is neither a statistic nor a statistic of a column, such as psi[temp]")
+        return value
 
 
 class Quality(Section):

@@ -102,10 +102,11 @@ class Past:
 
 
 def past_of(job: RunJob, baseline: Sequence[Profile]) -> Past:
-    """The job's baseline."""
+    """The job's baseline, without its empty windows."""
     grid = grid_of(job)
     seasonality, cycle = seasonality_of(job.monitor, grid)
-    return Past([b.window for b in job.baseline], baseline, grid, seasonality, cycle, job.monitor)
+    kept = [(b.window, p) for b, p in zip(job.baseline, baseline, strict=True) if p.rows]  # an empty one shows nothing
+    return Past([w for w, _ in kept], [p for _, p in kept], grid, seasonality, cycle, job.monitor)
 
 
 def driver_json(driver: Driver) -> dict[str, Any]:

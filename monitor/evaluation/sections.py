@@ -11,8 +11,9 @@ from checks.calibration.structural import StructuralBreak
 from checks.core.profile import Binning, ColumnProfile, Profile
 from checks.core.result import Statistic, Verdict, finite, roll_up
 from checks.evaluate import evaluate
-from checks.statistics import STATISTICS
+from checks.statistics import SHOWN, STATISTICS
 from monitor.config.model import MonitorConfig
+from monitor.config.types import ThresholdConfig
 from monitor.ports import RuleResult
 from monitor.profiling.plan import ERRORS
 
@@ -79,7 +80,8 @@ def statistics_of(
         if column.name in unreadable or column.role in ("latency", "status"):
             continue
         for kind, plugin in STATISTICS.items():
-            if column.kind not in plugin.applies:
+            limit = monitor.drift.limit(kind, column.name)
+            if column.kind not in plugin.applies or not (limit or kind in (monitor.drift.statistics or SHOWN)):
                 continue
             value = plugin(column, reference.columns[column.name], profile.columns[column.name])
             rows.append({
@@ -87,13 +89,13 @@ def statistics_of(
                 "high": number(value.high), "n": value.n,
                 **({"p_value": number(value.p_value)} if value.p_value is not None else {}),
             })
-            if kind in monitor.drift.limits:
-                results.append(_limit(monitor, kind, column.name, value))
+            if limit is not None:
+                results.append(_limit(monitor, limit, kind, column.name, value))
     return {"statistics": rows}, results
 
 
-def _limit(monitor: MonitorConfig, kind: str, column: str, value: Statistic) -> RuleResult:
-    checked = evaluate(value, monitor.drift.limits[kind].threshold(), monitor.drift.min_rows)
+def _limit(monitor: MonitorConfig, limit: ThresholdConfig, kind: str, column: str, value: Statistic) -> RuleResult:
+    checked = evaluate(value, limit.threshold(), monitor.drift.min_rows)
     return RuleResult(
         f"drift.{kind}[{column}]", "drift", str(checked.verdict), number(value.value), number(value.low), number(value.high),
         value.n, column, state="limit", cleared=checked.cleared, reason=f"{kind} of {column}: {checked.reason}",
