@@ -29,6 +29,7 @@ from monitor.ports import (
     ObserveJob,
     Outcome,
     ProfiledWindow,
+    ProfileJob,
     QualityAnswer,
     QualityJob,
     RuleResult,
@@ -137,7 +138,7 @@ class Pipeline:
         if epoch is not None and not holds_lease(connection, f"monitor/{monitor}", self.owner, epoch):
             raise LeaseLost(f"monitor {monitor}: {LeaseLost.__doc__}")
 
-    def _history(self, prepared: Prepared, window: Window) -> History:
+    def history(self, prepared: Prepared, window: Window) -> History:
         """What a run of ``window`` is judged against."""
         before = window.start
         if self.store is None:
@@ -154,7 +155,7 @@ class Pipeline:
         """Scan (or take what is ``stored``) and judge; nothing is stored."""
         now = self.clock.now()
         moment = as_of(now, window, prepared.lateness)
-        past = self._history(prepared, window)
+        past = self.history(prepared, window)
         job = RunJob(
             prepared.monitor, prepared.settings, prepared.binning, prepared.key, window, moment, now, past.baseline, prepared.reference,
             stored, past.rollup, self._keys(prepared.monitor.name, window), past.carried, past.accepted, past.widen,
@@ -241,6 +242,20 @@ class Pipeline:
         result = RuleResult(DRIFT_RULE, "drift", "pass", n=outcome.rows, state=DEFERRED, reason=drift["sentence"])
         sections = {key: section if key == "drift" else outcome.sections.get(key) for key in SECTIONS}
         return replace(outcome, sections=sections, results=(*outcome.results, result))
+
+    def past_profiles(self, prepared: Prepared, first: datetime, last: datetime) -> tuple[BaselineWindow, ...]:
+        """The profiles of every window from ``first`` to before ``last``: those that are stored, and the others scanned now."""
+        name = prepared.monitor.name
+        known = {p.window: BaselineWindow(p.window, 0, p.profile) for p in prepared.profiled}
+        if self.store is not None:
+            with self.store.read() as connection:
+                known |= {p.window: p for p in runs.pieces(connection, name, prepared.binning_hash, first, last)}
+        wanted = list(prepared.grid.between(first, last))
+        missing = tuple(w for w in wanted if w not in known)
+        if missing:
+            found = self.workers.run(ProfileJob(prepared.monitor, prepared.settings, prepared.binning, prepared.key, missing))
+            known |= {p.window: BaselineWindow(p.window, 0, p.profile) for p in found}
+        return tuple(known[w] for w in wanted)
 
     # -- runs that are kept
 

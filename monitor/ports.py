@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+from checks.calibration.ledger import Budget
 from checks.core.window import Window
 from monitor.config.model import MonitorConfig
 
@@ -244,6 +245,42 @@ class RunJob(Job):
     carried: tuple[BaselineWindow, ...] = ()
     accepted: tuple[tuple[datetime, tuple[str, ...] | None], ...] = ()
     widen: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileJob(Job):
+    """Profile windows without judging them. Answer: a tuple of `ProfiledWindow`."""
+
+    settings: Settings
+    binning: str
+    key: bytes
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NormalJob(Job):
+    """Say what a baseline shows to be normal. Answer: a dict, see `monitor.evaluation.simulate.normal`."""
+
+    settings: Settings
+    binning: str
+    reference: bytes
+    windows: tuple[BaselineWindow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryJob(Job):
+    """Replay the profiles of a history under a budget, from ``since`` on, or (``faults``) with faults injected into it.
+
+    ``baseline`` is how many windows the rolling baseline holds. Answer: a dict, see `monitor.evaluation.simulate`.
+    """
+
+    settings: Settings
+    binning: str
+    windows: tuple[BaselineWindow, ...]
+    since: datetime
+    budget: Budget
+    baseline: int
+    faults: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,17 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
+from checks.calibration.ledger import balance
 from checks.core.errors import StoreError
 from checks.core.window import Window, iso
 from monitor.config.model import Config
+from monitor.config.types import format_budget
 from monitor.ports import ReportJob
 from monitor.prepare import Prepared
 from monitor.store import incidents, runs
 
 HISTORY = 60
+MOST_P_VALUES = 500
 
 
 def build_view(connection: Connection, config: Config, prepared: Prepared, window: Window) -> ReportJob:
@@ -42,9 +45,23 @@ def build_view(connection: Connection, config: Config, prepared: Prepared, windo
             for i in open_here
         ],
     }
+    view["calibration"] = _calibration(connection, prepared, window)
     pinned = runs.baseline_of(connection, name, run.baseline)
     profile = runs.profile_of(connection, name, window.start, run.revision)
     return ReportJob(prepared.monitor, view, prepared.binning, profile, prepared.reference, pinned)
+
+
+def _calibration(connection: Connection, prepared: Prepared, window: Window) -> dict[str, Any]:
+    """The budget, what it has been used for, and the p-values of every window so far."""
+    name, budget = prepared.monitor.name, prepared.monitor.drift.budget
+    spent = [moment for moment in incidents.tokens(connection, name) if moment <= window.start]
+    since = max(prepared.settings.start, window.start - MOST_P_VALUES * timedelta(seconds=prepared.settings.size_seconds))
+    found = [i for i in incidents.listing(connection, monitor=name) if i.family == "drift" and i.first_window <= window.start and i.state != "withdrawn"]
+    return {
+        "budget": format_budget(budget), "tokens": int(balance(budget, spent, window.start)), "incidents": len(found),
+        "allowed": budget.per(max(window.end - prepared.settings.start, timedelta(0))), "since": iso(since),
+        "p_values": runs.drift_p_values(connection, name, since, window.start),
+    }
 
 
 def _rollback(row: Row[Any] | None) -> str:

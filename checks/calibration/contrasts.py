@@ -21,6 +21,9 @@ ROWS, CORRELATION = "(rows)", "(correlation)"
 GROUPS = 20
 """A numeric column's bins are looked at in so many groups of about equal reference mass, and its two tails apart."""
 
+CLOSE = 0.95
+"""Correlations closer than this are not told apart: a column that hardly varies in a window reaches them by itself."""
+
 LEAST_EFFECT = {
     "location": 0.05, "spread": 0.05, "bin": 0.02, "category": 0.02, "other": 0.005, "missing": 0.005, "rows": 0.05,
     "correlation": 0.05, "mahalanobis": 0.05,
@@ -305,7 +308,7 @@ class Contrasts:
         size = found.shape[-1]
         filled = np.where(np.isfinite(between), between, self._usual)  # a constant column correlates with nothing
         distance = (np.trace(self._inverse) + filled @ (2 * self._inverse[left, right]))[:, None] / size
-        value += [distance, np.arctanh(np.clip(between, -0.999, 0.999))]
+        value += [distance, np.arctanh(np.clip(between, -CLOSE, CLOSE))]
         variance += [self._distance_variance / size**2 / rows, np.broadcast_to(1 / rows, between.shape)]
         shown += [distance, between]
 

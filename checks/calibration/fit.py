@@ -18,7 +18,7 @@ Places = NDArray[np.int64]
 PRIOR_WEIGHT = 20.0
 """A contrast's variance ratio is drawn toward its column's with the weight of so many windows."""
 
-BARE_PRIOR_WEIGHT = 5.0
+BARE_PRIOR_WEIGHT = 2.0
 """The same for nulls and unseen values, whose absence in every window says more of them than the column does."""
 
 CONFIDENCE = 0.6
@@ -109,6 +109,7 @@ class Normal:
     extra : (C,), added variance of a level that was accepted a few windows ago.
     chances, slow_chances : independent contrasts in each channel; ``slow_chances`` is 0 without one.
     effective : how many independent windows the baseline is worth.
+    left_out : (R,), the p-values of the baseline's own windows in the sudden channel, each judged without its block.
     """
 
     level: Level
@@ -131,6 +132,7 @@ class Normal:
     effective: float
     windows: int
     trend: Floats
+    left_out: Floats
 
     def standardised(self, deviation: Floats, variance: Floats, natural: Floats, whole: Floats | float = 1.0) -> Floats:
         """Deviations as normal deviates; ``whole`` scales the variance."""
@@ -220,13 +222,15 @@ def fit(
         np.zeros_like(scale) if extra is None else extra * scale, contrasts.skewness, weight,
         value[-1] - level.at(season[-1:], position[-1:])[0], float(position[-1]), 1.0, 0.0, np.zeros_like(scale), np.ones_like(scale),
         windows * (1 - upper) / (1 + upper), windows, trend,
+        np.ones(windows),
     )
     plain = model.standardised(deviation, variance, without * inflation)
     near = np.diff(position) == 1
     fresh = model.standardised(deviation[1:] - recall * deviation[:-1], variance[1:], without[1:], 1 - recall**2)
     smallest = model.tails(plain).min(1)
     smallest[1:] = np.where(near, np.minimum(smallest[1:], model.tails(fresh).min(1)), smallest[1:])
-    found = replace(model, chances=widen * chances(smallest, 0.8 * (windows - 1)))
+    number = widen * chances(smallest, 0.8 * (windows - 1))
+    found = replace(model, chances=number, left_out=-np.expm1(-number * smallest))
     return found if windows < 2 * WARM_UP else _slow_channel(found, values, season, position, widen)
 
 

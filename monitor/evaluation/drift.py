@@ -18,7 +18,7 @@ from checks.core.profile import Profile, merge
 from checks.core.window import Window, WindowGrid, iso
 from monitor.config.model import MonitorConfig
 from monitor.evaluation.sections import NO_ROWS, number
-from monitor.ports import RuleResult, RunJob
+from monitor.ports import ReportJob, RuleResult, RunJob
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 HOLIDAY = 6
@@ -107,6 +107,16 @@ def past_of(job: RunJob, baseline: Sequence[Profile]) -> Past:
     seasonality, cycle = seasonality_of(job.monitor, grid)
     kept = [(b.window, p) for b, p in zip(job.baseline, baseline, strict=True) if p.rows]  # an empty one shows nothing
     return Past([w for w, _ in kept], [p for _, p in kept], grid, seasonality, cycle, job.monitor)
+
+
+def chart_of(job: ReportJob, binning: Binning, baseline: Sequence[Profile]) -> Chart:
+    """The chart of the inputs on the baseline that a report's run pinned."""
+    size = job.baseline[0].window.length if job.baseline else timedelta(days=1)
+    grid = WindowGrid(timedelta(days=max(round(size / timedelta(days=1)), 1)) if size > timedelta(hours=22) else size, job.monitor.window.timezone)
+    seasonality, cycle = seasonality_of(job.monitor, grid)
+    kept = [(b.window, p) for b, p in zip(job.baseline, baseline, strict=True) if p.rows]
+    past = Past([w for w, _ in kept], [p for _, p in kept], grid, seasonality, cycle, job.monitor)
+    return past.chart(binning, [c.name for c in binning.columns if c.role == "feature"], weights=dict(job.monitor.drift.weights))
 
 
 def driver_json(driver: Driver) -> dict[str, Any]:
@@ -237,7 +247,7 @@ def judge_drift(
         verdict = "insufficient" if score.p_value is None else "pass"
     if pooled:
         text += f"; pooled with {len(pooled)} windows too small by themselves ({pooled[0]} on)"
-    if output.note:
+    if output.note and not output.chosen:
         text += f"; {output.note}"
     budget = monitor.drift.budget.per(job.window.length)
     section: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import singledispatchmethod
 from typing import Any, Generic, TypeVar
@@ -29,10 +29,13 @@ from monitor.evaluation.scan import sample_rows, scan
 from monitor.ports import (
     BaselineWindow,
     EvidentlyJob,
+    HistoryJob,
     Job,
+    NormalJob,
     ObserveJob,
     Outcome,
     ProfiledWindow,
+    ProfileJob,
     QualityAnswer,
     QualityJob,
     ReferenceAnswer,
@@ -167,13 +170,16 @@ class Evaluator:
         return ReferenceAnswer(binning.to_json(), binning.hash, total.to_bytes(), total.rows, windows)
 
     def _reference_windows(self, job: ReferenceJob, binning: Binning) -> tuple[ProfiledWindow, ...]:
-        monitor, settings = job.monitor, job.settings
+        settings = job.settings
+        grid = WindowGrid(_days(settings), job.monitor.window.timezone)
+        return self._profiled(job.monitor, binning, job.key, grid.between(settings.reference_from, settings.reference_to))
+
+    def _profiled(self, monitor: MonitorConfig, binning: Binning, key: bytes, windows: Iterable[Window]) -> tuple[ProfiledWindow, ...]:
         source, name = self._source(monitor.source), monitor.columns.timestamp
-        grid = WindowGrid(_days(settings), monitor.window.timezone)
         found = []
-        for window in grid.between(settings.reference_from, settings.reference_to):
+        for window in windows:
             types = source.types_in(name, window)
-            plan = Plan(binning, service_rules(monitor, types), self._version(monitor, types), name, job.key)
+            plan = Plan(binning, service_rules(monitor, types), self._version(monitor, types), name, key)
             profile = scan(source, plan, types, name, window).profile
             found.append(ProfiledWindow(window, profile.rows, profile.to_bytes()))
         return tuple(found)
@@ -364,6 +370,26 @@ class Evaluator:
         return QualityAnswer(answer.section, (*answer.results, passed), answer.counts, answer.labelled, answer.duplicate_ids)
 
     @answer.register
+    def _(self, job: ProfileJob) -> tuple[ProfiledWindow, ...]:
+        return self._profiled(job.monitor, self._binning(job.binning), job.key, job.windows)
+
+    @answer.register
+    def _(self, job: NormalJob) -> dict[str, Any]:
+        from monitor.evaluation.simulate import normal
+
+        binning = self._binning(job.binning)
+        profiles = [self._decode(job.monitor.name, binning, w) for w in job.windows]
+        return normal(job, binning, profiles, Profile.from_bytes(job.reference, binning))
+
+    @answer.register
+    def _(self, job: HistoryJob) -> dict[str, Any]:
+        from monitor.evaluation.simulate import inject, simulate, track_of
+
+        binning = self._binning(job.binning)
+        track = track_of(job, binning, [self._decode(job.monitor.name, binning, w) for w in job.windows])
+        return inject(track) if job.faults else simulate(track)
+
+    @answer.register
     def _(self, job: QualityJob) -> QualityAnswer:
         types = self._source(job.monitor.source).types_in(job.monitor.columns.timestamp, job.window)
         if not types:
@@ -394,7 +420,9 @@ class Evaluator:
         binning = self._binning(job.binning)
         profile = Profile.from_bytes(job.profile, binning) if job.profile else None
         baseline = [self._decode(job.monitor.name, binning, b) for b in job.baseline]
-        return render(job.view, binning, profile, Profile.from_bytes(job.reference, binning), baseline)
+        fitted = drifting.chart_of(job, binning, baseline).normal
+        own = fitted.left_out.tolist() if fitted is not None else []
+        return render(job.view, binning, profile, Profile.from_bytes(job.reference, binning), baseline, own)
 
     @answer.register
     def _(self, job: EvidentlyJob) -> str:

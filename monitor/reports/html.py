@@ -16,8 +16,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 MOST_SLICES = 80
 
 
-def render(view: dict[str, Any], binning: Binning, profile: Profile | None, reference: Profile, baseline: Sequence[Profile]) -> str:
-    """The report's HTML."""
+def render(
+    view: dict[str, Any], binning: Binning, profile: Profile | None, reference: Profile, baseline: Sequence[Profile],
+    normal: Sequence[float] = (),
+) -> str:
+    """The report's HTML; ``normal`` are the p-values of the baseline's own windows."""
     columns = [_column(binning, name, profile, reference, view) for name in profile.columns] if profile is not None else []
     columns.sort(key=lambda c: (-c["drives"], c["name"]))
     quality = (view["sections"] or {}).get("quality") or {}
@@ -27,6 +30,7 @@ def render(view: dict[str, Any], binning: Binning, profile: Profile | None, refe
     return _environment().get_template("report.html").render(
         view=view, columns=columns, strip=svg.strip(view["history"]), slices=slices[:MOST_SLICES], more_slices=max(len(slices) - MOST_SLICES, 0),
         charts=[(rule, svg.line(points, rule)) for rule, points in view["metrics"].items()],
+        calibration=svg.p_values(normal, view["calibration"]["p_values"]),
         whole=[row for row in quality.get("metrics", []) if row["slice"] == "ALL"],
     )
 

@@ -123,3 +123,30 @@ def line(points: Sequence[Sequence[object]], title: str) -> str:
         f'<text x="865" y="{HEIGHT - 18}" text-anchor="end">{low:.3g}</text>'
     )
     return _frame(body, title, 870)
+
+
+P_BINS = 20
+
+
+def p_values(reference: Sequence[float], since: Sequence[float]) -> str:
+    """Histograms of p-values: the baseline's own (grey) and those of the windows since (blue), and what no drift would give."""
+    if not len(reference) or not since:
+        return ""
+    edges = np.linspace(0.0, 1.0, P_BINS + 1)
+    shares = [np.histogram(np.clip(values, 0.0, 1.0), edges)[0] / len(values) for values in (reference, since)]
+    peak = max(float(shares[0].max()), float(shares[1].max()), 2 / P_BINS)
+    step, floor = 860 / P_BINS, HEIGHT - 16
+    bars = []
+    for index in range(P_BINS):
+        for share, colour, inset in zip(shares, ("#b8bfc7", "#2468b4"), (0.0, 0.25), strict=True):
+            height = (HEIGHT - 26) * float(share[index]) / peak
+            bars.append(
+                f'<rect x="{index * step + step * inset:.1f}" y="{floor - height:.1f}" width="{step * (0.92 - 2 * inset):.1f}" '
+                f'height="{height:.1f}" fill="{colour}" fill-opacity="0.85"/>'
+            )
+    level = floor - (HEIGHT - 26) / P_BINS / peak
+    body = (
+        "".join(bars) + f'<line x1="0" x2="860" y1="{level:.1f}" y2="{level:.1f}" stroke="#c0322b" stroke-dasharray="4 3"/>'
+        f'<text x="0" y="{HEIGHT - 3}">p = 0</text><text x="860" y="{HEIGHT - 3}" text-anchor="end">1</text>'
+    )
+    return _frame(body, "p-values of the baseline and since", 870)

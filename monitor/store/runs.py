@@ -337,3 +337,13 @@ def metric_history(connection: Connection, name: str, since: datetime, until: da
         .where(r.monitor == name, r.current, r.start >= since, r.start <= until, x.slice == "ALL", x.value.is_not(None))
     )
     return list(connection.execute(query.order_by(r.start)))
+
+
+def drift_p_values(connection: Connection, name: str, since: datetime, until: datetime) -> list[float]:
+    """The p-values of the drift rule in a range, in order; both ends count."""
+    r, x = t.run.c, t.result.c
+    query = (
+        sa.select(x.value).join(t.run, r.id == x.run_id)
+        .where(r.monitor == name, r.current, r.start >= since, r.start <= until, x.rule == "drift", x.value.is_not(None))
+    )
+    return [float(value) for value in connection.execute(query.order_by(r.start)).scalars()]
