@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-spark install lint bench format clean
+.PHONY: demo test test-spark install lint bench bench-calibration format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make install  the environment with every extra but spark"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make bench    benchmarks, as ratios in one run"
+	@echo "make bench-calibration  false alarms and detection on streams with known truth"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +49,9 @@ lint: $(VENV)/.install
 
 bench: $(VENV)/.install
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-calibration: $(VENV)/.install
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.calibration $(ARGS)
 
 format: $(VENV)/.install
 	$(BIN)/ruff check --fix-only .

@@ -126,6 +126,7 @@ class Chart:
         self.values, extra = _accept(_filled(self.contrasts.of(panel)), self.contrasts, self._keys, self._position, season.cycle, accepted)
         weight = np.array([weights.get(self.contrasts.names[g], 1.0) for g in self.contrasts.group])
         self.normal = fit(self.values, self._keys, self._position, self.contrasts, weight, cycle=season.cycle, extra=extra, widen=widen)
+        self._shown = level_of(self.values.shown, self._keys, season.cycle, self._position, self.normal.trend)
 
     def score(self, window: Profile, season: int = 0, position: float | None = None) -> DriftScore:
         """How unusual ``window`` is, at its place on the grid (the next one, without it) and in its season."""
@@ -137,8 +138,7 @@ class Chart:
             panel = self.contrasts.without_correlation(panel)
         found = self.contrasts.of(panel)
         key = season % self.season.cycle
-        shown = level_of(self.values.shown, self._keys, self.season.cycle, self._position, self.normal.trend)
-        expected = shown.at(np.array([key]), np.array([place]))[0]
+        expected = self._shown.at(np.array([key]), np.array([place]))[0]
         effect = found.shown[0] - expected
         least = self.contrasts.least * np.where(self.contrasts.relative, np.maximum(expected, 1.0), 1.0)
         known = np.isfinite(found.value[0])

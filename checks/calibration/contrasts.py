@@ -24,6 +24,9 @@ GROUPS = 20
 CLOSE = 0.95
 """Correlations closer than this are not told apart: a column that hardly varies in a window reaches them by itself."""
 
+RARE = 0.004
+"""Rarer shares are not corrected for skewness: their counts are too few for any normal deviate."""
+
 LEAST_EFFECT = {
     "location": 0.05, "spread": 0.05, "bin": 0.02, "category": 0.02, "other": 0.005, "missing": 0.005, "rows": 0.05,
     "correlation": 0.05, "mahalanobis": 0.05,
@@ -206,10 +209,15 @@ class Contrasts:
         self._missing = np.array([name == "missing" for name, _ in label], bool)
         self._column_missing = np.array([s + size - 1 for s, size in zip(starts[:-1], sizes, strict=True)], np.int64)
         self._column_other = self._column_missing - 1
-        for (name, detail), index in zip(label, owner, strict=True):
+        part = np.add.reduceat(reference, self._grouped) if len(grouped) else np.zeros(0)
+        whole = np.add.reduceat(reference, self._starts)[self._owner] if len(grouped) else np.zeros(0)
+        share = part / np.maximum(whole, 1.0)
+        for (name, detail), index, p in zip(label, owner, share.tolist(), strict=True):
             self.about.append(Contrast(self.names[index], name, detail))
             group.append(index)
-            skewness.append(0.0)
+            # What the arcsine leaves of a rare share's skewness, and takes too much of.
+            rare = max(p, RARE)
+            skewness.append(-(1 - 2 * rare) / (2 * float(np.sqrt(rare * (1 - rare)))) if RARE / 2 < p < 0.5 else 0.0)
         self._rows = rows
         if rows:
             self.names.append(ROWS)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma, gammaincinv, ndtr, polygamma
 
-from checks.calibration.contrasts import Contrasts, Values
+from checks.calibration.contrasts import KINDS, Contrasts, Values
 from checks.calibration.level import Level, left_out, level_of, trend_shrinkage
 
 Floats = NDArray[np.float64]
@@ -21,7 +21,7 @@ PRIOR_WEIGHT = 20.0
 BARE_PRIOR_WEIGHT = 2.0
 """The same for nulls and unseen values, whose absence in every window says more of them than the column does."""
 
-CONFIDENCE = 0.6
+CONFIDENCE = 0.7
 """The number of independent contrasts, which few windows tell but roughly, is taken at this quantile."""
 
 SMOOTHING = 0.15
@@ -301,8 +301,8 @@ def _tails(deviation: Floats, share: Floats, contrasts: Contrasts, freedom: Floa
     windows = len(deviation)
     power = np.maximum((deviation**2).mean(0), 1e-18)
     excess = (deviation**4).mean(0) / power**2 - 3 + 6 / windows
-    squared = share**2
     kind, member = contrasts.kind, contrasts.member
+    squared = np.where(kind[member] == KINDS["correlation"], 1.0, share**2)  # that of heavy-tailed columns is so by itself
     size = np.maximum(np.bincount(member), 1)
     above = np.bincount(member, squared * excess) / size
     below = np.bincount(member, squared * squared) / size
