@@ -39,6 +39,9 @@ SUDDEN_SHARE = 0.7
 NOISE_KURTOSIS = 0.6
 """What fifty normal windows show by chance, and is not believed."""
 
+MOST_SKEWED = 0.5
+"""Means of more skewed summands, of few rows or of nearly constant columns, are not corrected further."""
+
 WARM_UP = 6
 """Windows until the slow channel has forgotten that it began at zero."""
 
@@ -137,7 +140,8 @@ class Normal:
     def standardised(self, deviation: Floats, variance: Floats, natural: Floats, whole: Floats | float = 1.0) -> Floats:
         """Deviations as normal deviates; ``whole`` scales the variance."""
         total = (variance + natural) * whole
-        return normal_equivalent(unskewed(deviation / np.sqrt(total), self.skewness * variance**2 / total**1.5), self.freedom)
+        skewness = np.clip(self.skewness * variance**2 / total**1.5, -MOST_SKEWED, MOST_SKEWED)
+        return normal_equivalent(unskewed(deviation / np.sqrt(total), skewness), self.freedom)
 
     def tails(self, z: Floats) -> Floats:
         """Two-sided normal tails over the weights."""
