@@ -100,8 +100,7 @@ class Announcer:
     def held_back(self, connection: Connection, window: Window, section: dict[str, Any], now: datetime) -> None:
         """Say once, when drift begins to be held back for want of tokens, what is held back."""
         name = self._monitor.name
-        known = runs.section_before(connection, name, window.start, "drift")
-        if known is not None and known[1].get("state") == "watch" and window.start - known[0] < WATCH_AGAIN:
+        if runs.watched(connection, name, window.start - WATCH_AGAIN, window.start):
             return
         payload, text = watch_notice(name, window, section, now)
         owner = self._config.owners[self._monitor.owner]

@@ -150,12 +150,19 @@ class Chart:
         )
 
     def _drivers(self, window: Profile, judged: Judgement, shown: Floats, expected: Floats, known: NDArray[np.bool_]) -> tuple[Driver, ...]:
-        order = [int(i) for i in np.argsort(judged.tails, kind="stable") if known[i]]
-        passed = 0
-        for rank, index in enumerate(order[: 4 * MOST_DRIVERS], 1):
-            if judged.tails[index] <= DISCOVERIES * rank / len(self.contrasts):
-                passed = rank
-        chosen = order[: max(passed, 1)][:MOST_DRIVERS]
+        group = self.contrasts.group
+        tails = np.where(known, judged.tails, 1.0)
+        size = np.bincount(group)
+        columns = np.ones(len(size))
+        np.minimum.at(columns, group, tails)
+        columns = np.minimum(columns * size, 1.0)
+        # Benjamini and Hochberg over columns: over contrasts one column's many would carry others' noise along.
+        ranked = np.argsort(columns, kind="stable")
+        limits = DISCOVERIES * np.arange(1, len(ranked) + 1) / len(ranked)
+        passed = int(np.flatnonzero(np.r_[True, columns[ranked] <= limits])[-1])
+        named = set(ranked[: max(passed, 1)].tolist())
+        chosen = [int(i) for i in np.argsort(tails, kind="stable") if group[i] in named and tails[i] * size[group[i]] <= DISCOVERIES]
+        chosen = (chosen or [int(np.argmin(tails))])[:MOST_DRIVERS]
         return tuple(self._driver(i, window, judged, shown, expected) for i in chosen)
 
     def _driver(self, index: int, window: Profile, judged: Judgement, shown: Floats, expected: Floats) -> Driver:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -143,8 +143,11 @@ def _share(chart: Chart, index: int) -> float:
 
 def simulate(track: Track) -> dict[str, Any]:
     """What the policy would have sent, when, and how sensitive its chart is at the end."""
+    return _replay(track, Replay(track.job.budget, track.job.monitor.alerts.clear))
+
+
+def _replay(track: Track, replay: Replay) -> dict[str, Any]:
     job, monitor = track.job, track.job.monitor
-    replay = Replay(job.budget, monitor.alerts.clear)
     pages: list[dict[str, Any]] = []
     watch: list[dict[str, Any]] = []
     data: list[dict[str, Any]] = []
@@ -201,6 +204,10 @@ def simulate(track: Track) -> dict[str, Any]:
 def inject(track: Track) -> dict[str, Any]:
     """The detection matrix: every fault, in some columns, begun at some windows of the history."""
     monitor = track.job.monitor
+    replay = Replay(track.job.budget, monitor.alerts.clear)
+    _replay(track, replay)
+    calm = [i for i in range(len(track.windows)) if i not in replay.left]  # the history's own incidents are no part of it
+    track = replace(track, windows=[track.windows[i] for i in calm], profiles=[track.profiles[i] for i in calm])
     last = len(track.windows)
     room = min(GIVE_UP, max(last // 4, 1))
     onsets = sorted({max(last - room - 7 * k - k, min(track.job.baseline, last - 1)) for k in range(ONSETS)})

@@ -347,3 +347,10 @@ def drift_p_values(connection: Connection, name: str, since: datetime, until: da
         .where(r.monitor == name, r.current, r.start >= since, r.start <= until, x.rule == "drift", x.value.is_not(None))
     )
     return [float(value) for value in connection.execute(query.order_by(r.start)).scalars()]
+
+
+def watched(connection: Connection, name: str, since: datetime, until: datetime) -> bool:
+    """Whether drift was held back in a window that starts in ``[since, until)``."""
+    r, x = t.run.c, t.result.c
+    held = (r.monitor == name, r.current, r.start >= since, r.start < until, x.rule == "drift", x.state == "watch")
+    return connection.execute(sa.select(x.id).join(t.run, r.id == x.run_id).where(*held).limit(1)).scalar() is not None
