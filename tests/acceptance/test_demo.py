@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -50,6 +52,40 @@ def test_drift_keeps_the_ledgers_bound_and_every_message_was_delivered(demo: Dem
     assert 1 <= len(drift) <= 260 / 30 + 5
     assert set(demo.summary["messages"]) == {"delivered", "sent"}
     assert demo.summary["messages"]["delivered"] == query(demo, "SELECT count(*) FROM outbox WHERE kind = 'alert'")[0][0]
+
+
+def test_a_year_of_flights_gives_few_drift_incidents_whose_sentences_hold_against_the_rows(demo: DemoRun) -> None:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    drift = [i for i in demo.summary["incidents"] if i["family"] == "drift" and not i["planted"]]
+    assert len(drift) <= 10
+    sections = {
+        datetime.fromtimestamp(start / 1e6, ZoneInfo("America/New_York")).date().isoformat(): json.loads(text)["drift"]
+        for start, text in query(demo, "SELECT start, sections FROM run WHERE current")
+    }
+    beyond = [d for d, s in sections.items() if s["p_value"] is not None and s["p_value"] < 1 / 60]
+    print("drift incidents", len(drift), "windows beyond 1/60", len(beyond))
+    assert len(beyond) <= 60
+    for incident in drift:
+        found = sections[incident["first"]]
+        assert found["drivers"]
+        assert incident["headline"].lower().startswith(found["sentence"].lower())
+        rows = pq.read_table(demo.folder / "demo" / "log" / "predictions" / f"{incident['first']}.parquet")
+        for driver in found["drivers"]:
+            if driver["column"].startswith("("):
+                continue
+            column = rows.column(driver["column"])
+            if driver["contrast"] == "missing":
+                assert driver["value"] == pytest.approx(column.null_count / len(column), abs=1e-6)
+            elif driver["contrast"] == "location":
+                assert driver["observed"] == pytest.approx(pc.mean(column).as_py(), rel=1e-4)
+                assert (driver["observed"] > driver["usually"]) == (driver["effect"] > 0)
+            elif driver["contrast"] == "spread":
+                assert driver["observed"] == pytest.approx(pc.stddev(column).as_py(), rel=1e-3)
+            elif driver["contrast"] == "category":
+                texts = pc.cast(column, "string")
+                assert driver["value"] == pytest.approx(pc.sum(pc.equal(texts, driver["detail"])).as_py() / (len(column) - column.null_count), rel=1e-4)
 
 
 def test_the_datas_own_drift_shows(demo: DemoRun) -> None:
