@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from checks.core.window import Window, iso
 from monitor.alerting import incidents as rules
 from monitor.alerting import messages
 from monitor.alerting.drift import WATCH_AGAIN, watch_notice
-from monitor.alerting.fold import DRIVER, Accepted, Episode, Policy, WindowResults, fold
+from monitor.alerting.fold import DRIFT_RULE, DRIVER, Accepted, Begun, Episode, Policy, WindowResults, fold
 from monitor.alerting.rollback import FAMILIES, Evidence, Proposal, Witness, not_after, propose
 from monitor.config.model import Config, MonitorConfig
 from monitor.ports import RuleResult
@@ -63,11 +64,10 @@ class Announcer:
         since = max(done.window.start - back, self._prepared.settings.start)
         known = [k for k in incidents.known_since(connection, name, since) if k.members != (SILENCE,)]
         windows = [WindowResults(w, found) for w, found in runs.results_since(connection, name, since)]
-        # A drift incident that began before the range paid its token there: inside the range it goes on.
-        paid = max((k.last for k in known if k.family == "drift" and k.first < since), default=since)
-        openers = frozenset(incidents.tokens(connection, name)) | {w.window.start for w in windows if w.window.start <= paid and paid > since}
-        accepted = [Accepted(a.family, a.until, reason_of(a.kind)) for a in incidents.acceptances(connection, name) if a.until >= since]
-        folded = fold(windows, policy_of(self._monitor, self._length), openers, accepted)
+        going_on, openers, accepted = _from_before(known, windows, since)
+        openers |= frozenset(incidents.tokens(connection, name))
+        accepted += [Accepted(a.family, a.until, reason_of(a.kind)) for a in incidents.acceptances(connection, name) if a.until >= since]
+        folded = fold(windows, policy_of(self._monitor, self._length), openers, accepted, going_on)
         transitions, matched = rules.diff(folded.episodes, known, since)
         created: dict[int, int] = {}
         for incident, current in matched.items():
@@ -100,7 +100,7 @@ class Announcer:
     def held_back(self, connection: Connection, window: Window, section: dict[str, Any], now: datetime) -> None:
         """Say once, when drift begins to be held back for want of tokens, what is held back."""
         name = self._monitor.name
-        if runs.watched(connection, name, window.start - WATCH_AGAIN, window.start):
+        if runs.watched(connection, name, window.start - max(WATCH_AGAIN, 2 * self._length), window.start):
             return
         payload, text = watch_notice(name, window, section, now)
         owner = self._config.owners[self._monitor.owner]
@@ -284,6 +284,26 @@ class Announcer:
                 connection, incident=incident, sequence=0, destination=f"rollback:{name}", kind="rollback", payload=payload,
                 text="", now=now, not_after=limit,
             )
+
+
+def _from_before(
+    known: Sequence[rules.Known], windows: Sequence[WindowResults], since: datetime,
+) -> tuple[Begun | None, frozenset[datetime], list[Accepted]]:
+    """What the fold must know of drift incidents that began before its range.
+
+    Such an incident paid its token there: its first breach in the range opens without one, and none after that. It ends where it
+    ended before, though fewer of its windows are in the range now.
+    """
+    earlier = [k for k in known if k.family == "drift" and k.first < since and k.state != "withdrawn"]
+    ended = [Accepted("drift", k.closed, "resolved") for k in earlier if k.closed is not None and k.closed >= since]
+    last = max(earlier, key=lambda k: k.last, default=None)
+    if last is None or last.last < since:
+        return None, frozenset(), ended
+    inside = [
+        w.window.start for w in windows if w.window.start <= last.last
+        and any(r.rule == DRIFT_RULE and r.state != "watch" and r.verdict in ("warn", "fail") for r in w.results)
+    ]
+    return Begun(last.last, max(last.windows - len(inside), 1)), frozenset(inside[:1]), ended
 
 
 def reason_of(kind: str) -> str:

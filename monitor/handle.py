@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from checks.calibration.names import CORRELATION, ROWS
 from checks.core.errors import ConfigError
 from checks.core.window import Window, iso
 from monitor.alerting.incidents import RESOLVED
@@ -18,13 +19,15 @@ ACCEPTABLE = ("drift", "data")
 def number_of(text: str) -> int:
     """The number in ``INC-3``, ``inc-3`` or ``3``."""
     digits = text.upper().removeprefix("INC-")
-    if not digits.isdigit():
+    if not digits.isdecimal():
         raise ConfigError(f"{text!r} is no incident; allowed is a number such as INC-3, see driftd incidents")
     return int(digits)
 
 
 def accept(pipeline: Pipeline, text: str, columns: list[str], kind: str, author: str) -> dict[str, Any]:
-    """Make the level that an incident shows normal from the next window on, and close it; answers what was done.
+    """Make the level that an open incident shows normal from the next window on, and close it; answers what was done.
+
+    Of one that ended by itself there is no level to move: a false alarm then widens the limits only.
 
     Parameters
     ----------
@@ -44,14 +47,19 @@ def accept(pipeline: Pipeline, text: str, columns: list[str], kind: str, author:
         )
     if row.state == "withdrawn":
         raise ConfigError(f"INC-{number} was withdrawn: there is nothing to make normal")
+    with pipeline.store.read() as connection:
+        if any(a.incident_id == number for a in incidents.acceptances(connection, row.monitor)):
+            raise ConfigError(f"INC-{number} was accepted already")
+    if row.state != "open" and kind == "accept":
+        raise ConfigError(f"INC-{number} is closed ({row.reason}): its level has gone; driftd false-alarm says that it was none")
     prepared = pipeline.prepare(row.monitor)
-    known = {c["name"] for c in _columns(prepared.binning)}
+    known = {c["name"] for c in _columns(prepared.binning)} | {ROWS, CORRELATION}
     for name in columns:
         if name not in known:
             raise ConfigError(f"monitor {row.monitor} has no column {name!r}; allowed are {', '.join(sorted(known))}")
     with pipeline.store.write() as connection:
         if any(a.incident_id == number for a in incidents.acceptances(connection, row.monitor)):
-            raise ConfigError(f"INC-{number} was accepted already")
+            raise ConfigError(f"INC-{number} was accepted already")  # by somebody else, in the meantime
         newest = runs.recent_runs(connection, row.monitor, since=row.first_window, limit=1)
         until = max(row.last_window, newest[0].start) if row.state == "open" and newest else row.closed_window or row.last_window
         incidents.accept(
@@ -66,7 +74,7 @@ def accept(pipeline: Pipeline, text: str, columns: list[str], kind: str, author:
             Announcer(pipeline.config, prepared).announce(
                 connection, number, RESOLVED, Committed(window, now, False), f"{reason_of(kind)} by {author}"
             )
-    return {"incident": f"INC-{number}", "monitor": row.monitor, "kind": kind, "columns": columns or None, "since": iso(row.first_window)}
+    return {"incident": f"INC-{number}", "monitor": row.monitor, "kind": kind, "columns": columns or None, "since": iso(row.first_window), "was_open": row.state == "open"}
 
 
 def _columns(binning: str) -> list[dict[str, Any]]:

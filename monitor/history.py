@@ -19,6 +19,8 @@ CARRIED = 14
 WIDEN = 1.5
 """What every false alarm multiplies the chances of alarm by, in the judgement of later windows."""
 MOST_FALSE = 6
+BY_HAND = ("accepted", "false alarm")
+"""The reasons of incidents that were open when a person accepted them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,19 @@ def history_of(connection: Connection, prepared: Prepared, window: Window) -> Hi
     """
     name, before = prepared.monitor.name, window.start
     known = [a for a in incidents.acceptances(connection, name) if a.until < before]
-    taken = {a.incident_id for a in known}
     found = incidents.spans(connection, name)
+    # Only what was open when a person spoke has a level; an incident that ended by itself was an event.
+    ended = {s.id for s in found if s.reason in BY_HAND}
+    moved = [a for a in known if a.incident_id in ended]
+    taken = {a.incident_id for a in moved}
     left_out = [
         (s.first, s.closed or max(s.last + timedelta(microseconds=1), before)) for s in found
         if s.id not in taken and not (s.windows >= FORGET_AFTER and s.family == "drift") and s.first < before
     ]
-    accepted = [(a.since, tuple(a.columns) if a.columns else None) for a in known if a.family == "drift"]
+    # What is held back for want of a token must not be learned before a token comes, nor be left out for ever.
+    since = prepared.grid.back(window, FORGET_AFTER).start
+    left_out += [(start, start + timedelta(microseconds=1)) for start in runs.watched(connection, name, since, before)]
+    accepted = [(a.since, tuple(a.columns) if a.columns else None) for a in moved]
     accepted += [(s.first, None) for s in found if s.family == "drift" and s.reason == "new normal" and s.id not in taken and s.last < before]
     false = sum(a.kind == "false-alarm" for a in known)
     baseline = runs.baseline(connection, name, prepared.binning_hash, before, prepared.baseline_windows, left_out)

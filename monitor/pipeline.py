@@ -37,7 +37,7 @@ from monitor.ports import (
     StoredScan,
     Workers,
 )
-from monitor.prepare import Prepared, build, build_reference, settings_key
+from monitor.prepare import Prepared, build, build_reference, settings_key, unknown_columns
 from monitor.rollup import defer, last_of_day, rollup_grid
 from monitor.schedule import as_of, due_windows, labels_due, retry_wait
 from monitor.store import incidents, runs
@@ -129,6 +129,8 @@ class Pipeline:
                 runs.save_binning(connection, monitor.name, prepared.binning_hash, prepared.binning, prepared.reference, now)
                 runs.save_profiles(connection, monitor.name, prepared.binning_hash, "reference", 0, prepared.profiled)
             prepared = replace(prepared, profiled=())  # the store has them: a thousand monitors' would fill the memory
+            for name in unknown_columns(monitor, prepared.binning):
+                LOG.warning("the configuration names a column that is not there", monitor=monitor.name, column=name)
             for note in prepared.settings.notes:
                 LOG.info("setting found out", monitor=monitor.name, setting=note)
         return prepared

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from checks.calibration.names import CORRELATION, ROWS
 from checks.core.window import Window, WindowGrid
 from monitor.config.model import MonitorConfig
 from monitor.ports import BaselineWindow, ProfiledWindow, ReferenceAnswer, ReferenceJob, ResolveJob, Settings, Workers
@@ -78,6 +79,13 @@ def build_reference(monitor: MonitorConfig, settings: Settings, workers: Workers
     """The binning and the reference windows under known settings."""
     answer: ReferenceAnswer = workers.run(ReferenceJob(monitor, settings, key))
     return Prepared(monitor, settings, answer.binning, answer.hash, answer.total, key, answer.windows)
+
+
+def unknown_columns(monitor: MonitorConfig, binning: str) -> list[str]:
+    """The columns that ``drift.weights`` and ``drift.limits`` name and that the data does not have."""
+    known = {c["name"] for c in json.loads(binning)["columns"]} | {ROWS, CORRELATION}
+    limited = [name.partition("[")[2].removesuffix("]") for name in monitor.drift.limits if "[" in name]
+    return [name for name in (*monitor.drift.weights, *limited) if name not in known]
 
 
 def window_of(prepared: Prepared, text: str) -> Window:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.calibration.contrasts import CORRELATION, ROWS, Contrast, Contrasts, Panel, Values
+from checks.calibration.contrasts import Contrast, Contrasts, Panel, Values
 from checks.calibration.fit import SMOOTHING, Judgement, Normal, fit
 from checks.calibration.level import level_of
+from checks.calibration.names import CORRELATION, ROWS
 from checks.core.binning import Binning, ColumnBinning
 from checks.core.profile import Profile
 

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from checks.calibration.names import CORRELATION, ROWS
 from checks.core.binning import ColumnBinning
 from checks.core.profile import Profile
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
-
-ROWS, CORRELATION = "(rows)", "(correlation)"
-"""The virtual columns: how many rows a window has, and how its numeric columns hang together."""
 
 GROUPS = 20
 """A numeric column's bins are looked at in so many groups of about equal reference mass, and its two tails apart."""
@@ -26,6 +24,9 @@ CLOSE = 0.95
 
 RARE = 0.004
 """Rarer shares are not corrected for skewness: their counts are too few for any normal deviate."""
+
+LEAST_PAIRS = 10
+"""A correlation of fewer rows is none."""
 
 LEAST_EFFECT = {
     "location": 0.05, "spread": 0.05, "bin": 0.02, "category": 0.02, "other": 0.005, "missing": 0.005, "rows": 0.05,
@@ -51,7 +52,7 @@ class Panel:
     counts : (T, L), the layouts ``[bins.., other, missing]`` of the columns side by side.
     rows : (T,).
     correlation : (T, k, k) of the crossed numeric columns, NaN where unknown; None where it was not taken.
-    pairs : (T,), the fewest rows that a pair of them has.
+    pairs : (T, k, k), the rows that each pair of them has.
     """
 
     counts: Floats
@@ -71,11 +72,14 @@ class Panel:
         wanted = {c.name for c in columns}
         crossed = [c.name for c in profiles[0].binning.crossed] if profiles else []
         kept = [i for i, name in enumerate(crossed) if name in wanted]
-        if len(kept) < 2 or any(p.cross is None for p in profiles):
+        if len(kept) < 2 or all(p.cross is None for p in profiles):
             return cls(counts, rows)
-        found = np.stack([p.cross.correlation()[np.ix_(kept, kept)] for p in profiles if p.cross is not None])
-        pairs = np.array([p.cross.pairs[np.ix_(kept, kept)].min() for p in profiles if p.cross is not None], np.float64)
-        return cls(counts, rows, found, pairs)
+        at = np.ix_(kept, kept)
+        found, pairs = np.full((len(profiles), len(kept), len(kept)), np.nan), np.zeros((len(profiles), len(kept), len(kept)))
+        for index, profile in enumerate(profiles):
+            if profile.cross is not None:
+                found[index], pairs[index] = profile.cross.correlation()[at], profile.cross.pairs[at]
+        return cls(counts, rows, np.where(pairs >= LEAST_PAIRS, found, np.nan), pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +272,7 @@ class Contrasts:
         assert self._pairs is not None
         size = int(self._pairs[1].max()) + 1
         windows = len(panel.rows)
-        return Panel(panel.counts, panel.rows, np.full((windows, size, size), np.nan), np.ones(windows))
+        return Panel(panel.counts, panel.rows, np.full((windows, size, size), np.nan), np.ones((windows, size, size)))
 
     def __len__(self) -> int:
         return len(self.about)
@@ -312,12 +316,12 @@ class Contrasts:
         assert self._pairs is not None
         left, right = self._pairs
         between = found[:, left, right]
-        rows = np.maximum(pairs - 3, 1.0)[:, None]
+        rows = np.maximum(pairs[:, left, right] - 3, 1.0)
         size = found.shape[-1]
         filled = np.where(np.isfinite(between), between, self._usual)  # a constant column correlates with nothing
         distance = (np.trace(self._inverse) + filled @ (2 * self._inverse[left, right]))[:, None] / size
         value += [distance, np.arctanh(np.clip(between, -CLOSE, CLOSE))]
-        variance += [self._distance_variance / size**2 / rows, np.broadcast_to(1 / rows, between.shape)]
+        variance += [self._distance_variance / size**2 / np.median(rows, 1, keepdims=True), 1 / rows]
         shown += [distance, between]
 
 

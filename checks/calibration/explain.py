@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from checks.calibration.chart import DriftScore, Driver
-from checks.calibration.contrasts import CORRELATION, ROWS
+from checks.calibration.names import CORRELATION, ROWS
 
 NAMED_DRIVERS = 3
 WORTH_NAMING = 0.05

@@ -218,6 +218,8 @@ def fit(
     without = natural_of((windows * ratio - ratios) / (windows - 1), max(freedom - 1, 1.0))  # each window judged without itself
     scale = unbiased + typical
     upper = float(np.quantile(recall, 0.9)) ** 2
+    # Hours of one week share its season: a baseline knows as many stretches as it has seventh parts of a season.
+    experience = min(windows * (1 - upper) / (1 + upper), windows / max(keys / 7, 1.0))
     # A window left out with its week is told less than one that follows the baseline's last.
     nearer = np.maximum(1 - 2 * recall / (1 - carry) / windows, 0.7)
     model = Normal(
@@ -225,7 +227,7 @@ def fit(
         _tails(deviation, share, contrasts, np.maximum(own + freedom * (1 - recall**2) / (1 + recall**2), 4.0)),
         np.zeros_like(scale) if extra is None else extra * scale, contrasts.skewness, weight,
         value[-1] - level.at(season[-1:], position[-1:])[0], float(position[-1]), 1.0, 0.0, np.zeros_like(scale), np.ones_like(scale),
-        windows * (1 - upper) / (1 + upper), windows, trend,
+        experience, windows, trend,
         np.ones(windows),
     )
     plain = model.standardised(deviation, variance, without * inflation)
@@ -233,7 +235,7 @@ def fit(
     fresh = model.standardised(deviation[1:] - recall * deviation[:-1], variance[1:], without[1:], 1 - recall**2)
     smallest = model.tails(plain).min(1)
     smallest[1:] = np.where(near, np.minimum(smallest[1:], model.tails(fresh).min(1)), smallest[1:])
-    number = widen * chances(smallest, 0.8 * (windows - 1))
+    number = widen * chances(smallest, 0.8 * (windows / max(keys / 7, 1.0) - 1))
     found = replace(model, chances=number, left_out=-np.expm1(-number * smallest))
     return found if windows < 2 * WARM_UP else _slow_channel(found, values, season, position, widen)
 
@@ -250,7 +252,7 @@ def _slow_channel(model: Normal, values: Values, season: Places, position: Float
     # The baseline's own swings are smaller, as its mean has followed them; they are few, so part of that is believed.
     variance = variance * (0.3 + 0.7 * float(np.mean(states[WARM_UP:] ** 2 / variance)))
     smallest = model.tails(normal_equivalent(states[WARM_UP:] / np.sqrt(variance), model.freedom)).min(1)
-    number = widen * chances(smallest, (model.windows - WARM_UP) * SMOOTHING)
+    number = widen * chances(smallest, (min(model.windows, 7 * model.effective) - WARM_UP) * SMOOTHING)
     return replace(model, slow=states[-1], slow_variance=variance, slow_chances=number)
 
 

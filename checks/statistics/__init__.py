@@ -117,9 +117,13 @@ def _of_arrays(kind: str, left: Any, right: Any) -> tuple[ColumnBinning, ColumnP
             spread=float(finite.std()) if len(finite) else 0.0,
         )
         return binning, _numbers(binning, left), _numbers(binning, right)
-    known = tuple(sorted({str(value) for value in left.tolist() if value is not None}))
+    known = tuple(sorted({str(value) for value in left.tolist() if not _missing(value)}))
     binning = ColumnBinning("x", "category", categories=known)
     return binning, _categories(binning, left.tolist()), _categories(binning, right.tolist())
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value
 
 
 def _numbers(binning: ColumnBinning, values: np.ndarray[Any, Any]) -> ColumnProfile:
@@ -141,7 +145,7 @@ def _categories(binning: ColumnBinning, values: list[Any]) -> ColumnProfile:
     profile = ColumnProfile.empty(binning)
     codes = {category: code for code, category in enumerate(binning.categories)}
     for value in values:
-        if value is None:
+        if _missing(value):
             profile.nulls += 1
         elif str(value) in codes:
             profile.counts[codes[str(value)]] += 1

@@ -32,7 +32,8 @@ def ordered(binning: ColumnBinning, reference: ColumnProfile, current: ColumnPro
     left, right = within_bins(binning, reference), within_bins(binning, current)
     a, b = reference.counts.astype(np.float64), current.counts.astype(np.float64)
     used = a + b > 0
-    tied = (left.atom & right.atom)[used]
+    alone = (a == 0) | (b == 0)
+    tied = (left.atom & right.atom & (alone | (left.mean == right.mean)))[used]
     a, b = a[used], b[used]
     before_a, before_b = np.cumsum(a) - a, np.cumsum(b) - b
     top = (before_a + a) / n - before_b / m

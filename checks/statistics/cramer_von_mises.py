@@ -43,10 +43,12 @@ def cramer_von_mises(binning: ColumnBinning, reference: ColumnProfile, current: 
     value = float(parts.sum()) - offset
     if bins.tied.all():
         return Statistic(value, value, value, m, "", _p_value(value, n, m))
-    # T sums (F - G)^2 over untied rows, each within its bounds; a tie takes from the mean over its orders what they vary by.
+    # T sums (F - G)^2 over untied rows, each within its bounds. Midranks of rows that are tied add at most a sample's own spread of
+    # ranks, and take at most what the orders of both samples vary by.
     weight = float(n) * m / (n + m) ** 2 * (a + b)
-    varied = a * b * (a + b + 1) / 6 * (n / (a + 1) + m / (b + 1)) / scale
-    low, high = float((weight * bins.least - varied).sum()), float((weight * bins.most - varied * bins.tied).sum())
+    varied = a * b * ((n * b + m * a) / 12 + (a + b + 1) / 6 * (n / (a + 1) + m / (b + 1))) / scale
+    added = (n * a * (a**2 - 1) + m * b * (b**2 - 1)) / 12 / scale
+    low, high = float((weight * bins.least - varied).sum()), float((weight * bins.most + added).sum())
     return Statistic(value, min(low, value), max(high, value), m, "", _p_value(value, n, m))
 
 

@@ -32,8 +32,8 @@ def kolmogorov_smirnov(binning: ColumnBinning, reference: ColumnProfile, current
     left, right = np.cumsum(reference.counts) / n, np.cumsum(current.counts) / m
     low = float(np.abs(left - right).max())
     a, b = within_bins(binning, reference), within_bins(binning, current)
-    start_left = np.where(a.atom, left, left - reference.counts / n)
-    start_right = np.where(b.atom, right, right - current.counts / m)
+    start_left = np.where(a.at_edge, left, left - reference.counts / n)
+    start_right = np.where(b.at_edge, right, right - current.counts / m)
     high = float(np.maximum(left - start_right, right - start_left).max())
     high = min(max(low, high), 1.0)
     p_value = float(kolmogorov(np.sqrt(n * m / (n + m)) * low))

@@ -34,7 +34,7 @@ def mann_whitney(binning: ColumnBinning, reference: ColumnProfile, current: Colu
     below = np.cumsum(a) - a
     wins = float((b * (below + a / 2)).sum())
     left, right = within_bins(binning, reference), within_bins(binning, current)
-    unsure = float((a * b * ~(left.atom & right.atom)).sum()) / 2
+    unsure = float((a * b * ~(left.atom & right.atom & (left.mean == right.mean))).sum()) / 2
     ties = a + b
     whole = n + m
     spread = n * m / 12 * (whole + 1 - float((ties**3 - ties).sum()) / max(whole * (whole - 1.0), 1.0))

@@ -73,7 +73,7 @@ class Episode:
     """What one incident is about: a stretch of windows in which rules of one family fired.
 
     ``windows`` are the starts of the breaching windows; ``closed`` is the window that ended it, None while open;
-    ``reason`` is resolved, expired or new normal.
+    ``reason`` is resolved, expired or new normal; ``before`` counts breaching windows from before the range.
     """
 
     family: str
@@ -84,6 +84,7 @@ class Episode:
     windows: list[datetime] = field(default_factory=list)
     closed: datetime | None = None
     reason: str = ""
+    before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,16 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A drift incident that began before the range: ``windows`` breached before it, the last one that is known at ``last``."""
+
+    last: datetime
+    windows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
-    """A person's word that what a family's incident shows up to the window that starts at ``until`` is normal."""
+    """What ends a family's incident after the window that starts at ``until``: a person's word, or that it ended so before."""
 
     family: str
     until: datetime
@@ -105,10 +114,12 @@ class Accepted:
 
 def fold(
     windows: Sequence[WindowResults], policy: Policy, openers: frozenset[datetime], accepted: Sequence[Accepted] = (),
+    begun: Begun | None = None,
 ) -> Folded:
     """Fold the windows, ordered by start.
 
-    ``openers`` are the windows for which the token ledger let a drift incident open; ``accepted`` end what is open then.
+    ``openers`` are the windows for which the token ledger let a drift incident open; ``accepted`` end what is open then;
+    ``begun`` is the drift incident that goes on from before the range.
     """
     left = sorted(accepted, key=lambda a: a.until)
     rules: dict[str, RuleState] = {}
@@ -129,7 +140,7 @@ def fold(
             _step(state, result, policy, start, allowed)
         families = dict.fromkeys([*open_by_family, *(state.family for state in rules.values())])
         for family in families:
-            _family(family, item, here, rules, open_by_family, episodes)
+            _family(family, item, here, rules, open_by_family, episodes, begun)
     for last in left:
         _accept(last, rules, open_by_family)
     return Folded(tuple(episodes), rules)
@@ -196,7 +207,7 @@ def _graver(left: Verdict, right: Verdict) -> Verdict:
 
 def _family(
     family: str, item: WindowResults, here: Mapping[str, RuleResult], rules: Mapping[str, RuleState],
-    open_by_family: dict[str, Episode], episodes: list[Episode],
+    open_by_family: dict[str, Episode], episodes: list[Episode], begun: Begun | None,
 ) -> None:
     start = item.window.start
     members = [state for state in rules.values() if state.family == family]
@@ -208,6 +219,8 @@ def _family(
             return
         severity = Verdict.FAIL if any(s.severity is Verdict.FAIL for s in fresh) else Verdict.WARN
         episode = Episode(family, start, start, severity)
+        if begun is not None and family == "drift" and start <= begun.last and not any(e.family == family for e in episodes):
+            episode.before = begun.windows
         episodes.append(episode)
         open_by_family[family] = episode
     breached = False
@@ -229,7 +242,7 @@ def _family(
     expired = [state for state in firing if state.unknown >= FORGET_AFTER]
     for state in expired:
         _reset(state)
-    adopted = family == "drift" and len(episode.windows) >= FORGET_AFTER
+    adopted = family == "drift" and episode.before + len(episode.windows) >= FORGET_AFTER
     if adopted:
         for state in firing:
             if state.rule == DRIFT_RULE:

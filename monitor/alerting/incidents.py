@@ -25,6 +25,7 @@ class Known:
     last: datetime
     closed: datetime | None
     members: tuple[str, ...]
+    windows: int = 1
 
 
 @dataclass(frozen=True, slots=True)

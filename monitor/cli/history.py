@@ -84,8 +84,8 @@ def _history(context: typer.Context, name: str, budget: str | None, since: str |
     last = grid.parse_start(until).start if until else pipeline.newest_closed(prepared).end
     if last <= first:
         raise ConfigError(f"--from {first:%Y-%m-%d} is not before --to {last:%Y-%m-%d}: there is nothing to replay")
-    begin = min(prepared.settings.reference_from, grid.back(grid.at(first), prepared.baseline_windows).start)
-    begin = max(begin, prepared.settings.reference_from) if config.reference.path is None else first
+    begin = max(prepared.settings.reference_from, grid.back(grid.at(first), 2 * prepared.baseline_windows).start)
+    begin = begin if config.reference.path is None else first
     windows = pipeline.past_profiles(prepared, begin, last)
     job = HistoryJob(config, prepared.settings, prepared.binning, windows, first, allowed, prepared.baseline_windows, faults)
     found: dict[str, Any] = pipeline.workers.run(job)

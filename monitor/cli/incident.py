@@ -33,7 +33,8 @@ def _act(context: typer.Context, incident: str, columns: list[str], kind: str, b
 
     done = carry_out(pipeline_of(context), incident, columns, kind, by or _user())
     what = "the level of " + (", ".join(columns) if columns else "every column")
-    typer.echo(f"{done['incident']}: {what} since {done['since']} is normal for {done['monitor']} from its next window on")
+    if done["was_open"]:
+        typer.echo(f"{done['incident']}: {what} since {done['since']} is normal for {done['monitor']} from its next window on")
     if kind == "false-alarm":
         typer.echo("counted as a false alarm: the drift limits are wider from now on")
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from checks.calibration.chart import Accepted, Chart, DriftScore, Driver, Season
-from checks.calibration.contrasts import ROWS
 from checks.calibration.explain import sentence, words
 from checks.calibration.ledger import alert_below
-from checks.calibration.structural import StructuralBreak
+from checks.calibration.names import ROWS
+from checks.calibration.structural import StructuralBreak, find_breaks
 from checks.core.binning import Binning
 from checks.core.profile import Profile, merge
 from checks.core.window import Window, WindowGrid, iso
 from monitor.config.model import MonitorConfig
 from monitor.evaluation.sections import NO_ROWS, number
-from monitor.ports import ReportJob, RuleResult, RunJob
+from monitor.ports import BaselineWindow, HistoryJob, NormalJob, ReportJob, RuleResult, RunJob
+
+DaysJob = TypeVar("DaysJob", HistoryJob, NormalJob)
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 HOLIDAY = 6
@@ -65,7 +67,7 @@ def position_of(grid: WindowGrid, window: Window) -> float:
     """The place of a window on the grid; the next window's is one more."""
     if grid.daily:
         return float(grid.local_date(window.start).toordinal() // max(grid.size.days, 1))
-    return float(round(window.start.timestamp() / grid.size.total_seconds()))
+    return float(window.start.timestamp() // grid.size.total_seconds())  # steps of one, whatever the zone's offset
 
 
 def grid_of(job: RunJob) -> WindowGrid:
@@ -112,6 +114,8 @@ def past_of(job: RunJob, baseline: Sequence[Profile]) -> Past:
 def chart_of(job: ReportJob, binning: Binning, baseline: Sequence[Profile]) -> Chart:
     """The chart of the inputs on the baseline that a report's run pinned."""
     size = job.baseline[0].window.length if job.baseline else timedelta(days=1)
+    if job.monitor.window.rollup is not None:  # its days are not what the run pinned
+        return Chart(binning, [])
     grid = WindowGrid(timedelta(days=max(round(size / timedelta(days=1)), 1)) if size > timedelta(hours=22) else size, job.monitor.window.timezone)
     seasonality, cycle = seasonality_of(job.monitor, grid)
     kept = [(b.window, p) for b, p in zip(job.baseline, baseline, strict=True) if p.rows]
@@ -131,10 +135,29 @@ def driver_json(driver: Driver) -> dict[str, Any]:
 
 
 def dominant(profile: Profile) -> str | None:
-    """The version that served nearly all rows; None where versions are mixed or unknown."""
-    total = sum(profile.versions.values())
-    best = max(profile.versions, key=lambda name: profile.versions[name], default=None)
-    return best if best is not None and profile.versions[best] >= DOMINANT * total else None
+    """The version that served nearly all rows that name one, empty where none does; None where versions are mixed."""
+    named = {name: rows for name, rows in profile.versions.items() if name}
+    if not named:
+        return ""
+    best = max(named, key=lambda name: named[name])
+    return best if named[best] >= DOMINANT * sum(named.values()) else None
+
+
+def in_days(job: DaysJob, binning: Binning, profiles: Sequence[Profile]) -> tuple[DaysJob, list[Profile]]:
+    """A history of hours whose drift is decided by days (``window.rollup``) as one of days; others as they are."""
+    size = job.monitor.window.rollup
+    if size is None or size.total_seconds() <= job.settings.size_seconds:
+        return job, list(profiles)
+    grid = WindowGrid(size, job.monitor.window.timezone)
+    days: dict[Window, list[Profile]] = {}
+    for item, profile in zip(job.windows, profiles, strict=True):
+        days.setdefault(grid.at(item.window.start), []).append(profile)
+    windows = tuple(BaselineWindow(day, 0, b"") for day in days)
+    settings = replace(job.settings, size_seconds=size.total_seconds())
+    changed = replace(job, windows=windows, settings=settings)
+    if isinstance(changed, HistoryJob):
+        changed = replace(changed, baseline=min(changed.baseline, 56))
+    return changed, [merge(binning, parts) for parts in days.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +169,7 @@ class Output:
     breaks: tuple[StructuralBreak, ...]
     section: dict[str, Any] | None
     note: str = ""
+    score: DriftScore | None = None
 
     @property
     def whole(self) -> bool:
@@ -159,17 +183,20 @@ def judge_output(job: RunJob, past: Past, binning: Binning, profile: Profile) ->
     monitor = job.monitor
     if not columns or profile.rows < monitor.drift.min_rows:
         return Output((), (), (), None)
-    versions = monitor.columns.version is not None and any(p.versions for p in past.profiles)
     now = dominant(profile)
+    versions = monitor.columns.version is not None and now != ""
     chosen = tuple(i for i, p in enumerate(past.profiles) if not versions or dominant(p) == now)
     note = ""
     if versions and now is None:
-        note = f"versions {', '.join(sorted(profile.versions))} serve together: score and prediction are not compared"
+        note = f"versions {', '.join(sorted(filter(None, profile.versions)))} serve together: score and prediction are not compared"
         chosen = ()
     elif versions and len(chosen) < len(past.profiles):
         note = f"version {now} serves: score and prediction are compared with its {len(chosen)} windows"
         if not chosen:
             note = f"version {now} is new: the baselines of score and prediction restart"
+    since = max((moment for moment, named in job.accepted if named is None or set(named) & set(columns)), default=None)
+    if since is not None:  # a level that was accepted is compared with itself
+        chosen = tuple(i for i in chosen if past.windows[i].start >= since)
     chart = past.chart(binning, columns, chosen=chosen, virtual=False)
     score = past.score(chart, profile, job.window)
     limit = alert_below(monitor.drift.budget.per(job.window.length), score.learning)
@@ -184,7 +211,7 @@ def judge_output(job: RunJob, past: Past, binning: Binning, profile: Profile) ->
         "p_value": number(score.p_value), "windows": len(chosen), "version": now, "drivers": [driver_json(d) for d in score.drivers[:5]],
         **({"note": note} if note else {}),
     }
-    return Output(columns, chosen, tuple(breaks), section, note)
+    return Output(columns, chosen, tuple(breaks), section, note, score)
 
 
 def _harm(binning: Binning, name: str, profile: Profile, usual: Profile) -> str:
@@ -205,9 +232,11 @@ def _harm(binning: Binning, name: str, profile: Profile, usual: Profile) -> str:
 
 def judge_volume(job: RunJob, past: Past, binning: Binning, profile: Profile) -> StructuralBreak | None:
     """A number of rows outside half to twice the usual of that hour or day, beyond what the baseline ever shows."""
-    if not profile.rows or len(past.profiles) < 3:
+    since = max((moment for moment, named in job.accepted if named is None or ROWS in named), default=None)
+    chosen = [i for i, w in enumerate(past.windows) if since is None or w.start >= since]
+    if not profile.rows or len(chosen) < 3:
         return None
-    score = past.score(past.chart(binning, (), virtual=True), profile, job.window)
+    score = past.score(past.chart(binning, (), chosen=chosen, virtual=True), profile, job.window)
     if score.p_value is None or not score.drivers:
         return None
     (rows, *_) = score.drivers
@@ -216,6 +245,19 @@ def judge_volume(job: RunJob, past: Past, binning: Binning, profile: Profile) ->
     if score.p_value >= limit or HALVED <= ratio <= DOUBLED:
         return None
     return StructuralBreak(ROWS, "volume", f"{profile.rows:,} rows, usually {rows.expected:,.0f} at this time", profile.rows)
+
+
+def still_breaks(
+    job: RunJob, past: Past, binning: Binning, profile: Profile, breaks: Sequence[StructuralBreak],
+) -> list[StructuralBreak]:
+    """The breaks without those that a person has accepted: they are none against the windows since then."""
+    kept = []
+    for found in breaks:
+        since = max((moment for moment, named in job.accepted if named is None or found.column in named), default=None)
+        after = [p for w, p in zip(past.windows, past.profiles, strict=True) if since is not None and w.start >= since]
+        if not after or any(again.column == found.column for again in find_breaks(binning, profile, after)):
+            kept.append(found)
+    return kept
 
 
 def judge_drift(
@@ -239,6 +281,8 @@ def judge_drift(
         ]
         chart = past.chart(binning, names, weights=weights, accepted=accepted, widen=job.widen)
         score = past.score(chart, whole, job.window)
+    if not output.whole and output.score is not None and output.score.p_value is not None and not output.score.learning:
+        score = _together(score, output.score)  # the same version's windows are enough by themselves
     if not enough:
         text = f"{whole.rows} rows; {monitor.drift.min_rows} are needed" if profile.rows else NO_ROWS
         verdict = "insufficient" if profile.rows else "no_data"
@@ -264,6 +308,15 @@ def judge_drift(
         for name, d in first.items()
     ]
     return section, results
+
+
+def _together(inputs: DriftScore, output: DriftScore) -> DriftScore:
+    """Inputs and output on charts of their own: twice the smaller p-value, the drivers of both."""
+    if inputs.p_value is None or output.p_value is None:
+        return inputs
+    p_value = min(2 * min(inputs.p_value, output.p_value), 1.0)
+    first, second = (inputs, output) if inputs.p_value <= output.p_value else (output, inputs)
+    return replace(inputs, p_value=p_value, drivers=(*first.drivers, *(second.drivers if second.p_value < 0.05 else ())))  # type: ignore[operator]
 
 
 def _normal(monitor: MonitorConfig, past: Past, window: Window) -> str:

@@ -218,9 +218,9 @@ class Evaluator:
                     reported.setdefault(violation["column"], violation["rule"])
         quality = self._quality(job, types) if monitor.labels is not None else None
         past = drifting.past_of(job, baseline)
-        breaks = find_breaks(binning, profile, baseline or [reference])
+        breaks = drifting.still_breaks(job, past, binning, profile, find_breaks(binning, profile, baseline or [reference]))
         output = drifting.judge_output(job, past, binning, profile)
-        volume = drifting.judge_volume(job, past, binning, profile) if job.rollup is None else None
+        volume = drifting.judge_volume(job, past, binning, profile)
         told = {b.column for b in breaks}
         breaks += [b for b in (*output.breaks, *([volume] if volume else [])) if b.column not in told]
         parts["data"], added = sections.data_section(
@@ -378,7 +378,7 @@ class Evaluator:
         from monitor.evaluation.simulate import normal
 
         binning = self._binning(job.binning)
-        profiles = [self._decode(job.monitor.name, binning, w) for w in job.windows]
+        job, profiles = drifting.in_days(job, binning, [self._decode(job.monitor.name, binning, w) for w in job.windows])
         return normal(job, binning, profiles, Profile.from_bytes(job.reference, binning))
 
     @answer.register
@@ -386,7 +386,8 @@ class Evaluator:
         from monitor.evaluation.simulate import inject, simulate, track_of
 
         binning = self._binning(job.binning)
-        track = track_of(job, binning, [self._decode(job.monitor.name, binning, w) for w in job.windows])
+        job, profiles = drifting.in_days(job, binning, [self._decode(job.monitor.name, binning, w) for w in job.windows])
+        track = track_of(job, binning, profiles)
         return inject(track) if job.faults else simulate(track)
 
     @answer.register

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from checks.calibration.contrasts import ROWS
+from checks.calibration.names import ROWS
 from checks.calibration.structural import StructuralBreak
 from checks.core.profile import Binning, ColumnProfile, Profile
 from checks.core.result import Statistic, Verdict, finite, roll_up
@@ -41,7 +41,7 @@ def data_section(
         findings.append({"column": None, "kind": volume[0], "verdict": "fail", "sentence": volume[1]})
     if profile.rows:
         reason = volume[1] if volume else ""
-        results.append(RuleResult("data.volume", "data", "fail" if volume else "pass", float(profile.rows), n=profile.rows, reason=reason))
+        results.append(RuleResult(f"data.{ROWS}", "data", "fail" if volume else "pass", float(profile.rows), n=profile.rows, reason=reason))
     for column in profile.binning.columns:
         rule = f"data.{column.name}"
         if column.name not in found:

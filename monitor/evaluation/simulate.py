@@ -11,12 +11,13 @@ import numpy as np
 
 from checks.calibration import faults
 from checks.calibration.chart import Chart, DriftScore
-from checks.calibration.contrasts import ROWS
 from checks.calibration.explain import distinct, sentence
 from checks.calibration.ledger import Budget, alert_below
+from checks.calibration.names import ROWS
 from checks.calibration.sensitivity import sensitivity
 from checks.calibration.structural import find_breaks
 from checks.core.binning import Binning
+from checks.core.errors import ConfigError
 from checks.core.profile import Profile
 from checks.core.window import Window, WindowGrid, format_duration, iso
 from monitor.alerting.drift import decide
@@ -40,6 +41,11 @@ class Replay:
     left: set[int] = field(default_factory=set)
     breaching: list[int] = field(default_factory=list)
     quiet: list[int] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
+
+    def outside(self, index: int) -> set[int]:
+        """The windows that are no part of the baseline of the one at ``index``."""
+        return self.left | {i for i in self.held if i >= index - FORGET_AFTER}
 
     def step(self, index: int, window: Window, score: DriftScore) -> str:
         """What a window leads to: pass, member, page or watch."""
@@ -52,6 +58,7 @@ class Replay:
                     self._close()
             return decision.verdict
         if decision.state == "watch":
+            self.held.append(index)
             return "watch"
         state = "member" if self.breaching else "page"
         if decision.spend:
@@ -157,7 +164,8 @@ def _replay(track: Track, replay: Replay) -> dict[str, Any]:
     for index, window in enumerate(track.windows):
         if window.start < job.since:
             continue
-        places = [i for i in range(index) if i not in replay.left][-job.baseline :]
+        outside = replay.outside(index)
+        places = [i for i in range(index) if i not in outside][-job.baseline :]
         past = track.past(places)
         profile = track.profiles[index]
         run = _run(job, window)
@@ -166,13 +174,15 @@ def _replay(track: Track, replay: Replay) -> dict[str, Any]:
         breaks = [*find_breaks(track.binning, profile, past.profiles), *output.breaks, *([volume] if volume else [])]
         broken = {b.column for b in breaks}
         names = [c for c in (*track.columns, *(output.columns if output.whole else ())) if c not in broken]
-        chart = Chart(track.binning, []) if profile.rows < monitor.drift.min_rows else (
+        thin = profile.rows < monitor.drift.min_rows
+        now = Chart(track.binning, []) if thin else (
             past.chart(track.binning, names, weights={**monitor.drift.weights, **({ROWS: 0.0} if volume else {})})
         )
+        chart = chart if thin else now
         if breaks:  # a data incident, outside the budget: its windows are no part of the baseline
             replay.left.add(index)
             data.append({"window": iso(window.start), "sentences": [b.sentence for b in breaks[:3]]})
-        score = past.score(chart, profile, window)
+        score = past.score(now, profile, window)
         if score.p_value is not None:
             judged += 1
             values.append(score.p_value)
@@ -209,6 +219,8 @@ def inject(track: Track) -> dict[str, Any]:
     calm = [i for i in range(len(track.windows)) if i not in replay.left]  # the history's own incidents are no part of it
     track = replace(track, windows=[track.windows[i] for i in calm], profiles=[track.profiles[i] for i in calm])
     last = len(track.windows)
+    if last < 4:
+        raise ConfigError(f"monitor {monitor.name}: {last} calm windows with rows are too few to inject faults into")
     room = min(GIVE_UP, max(last // 4, 1))
     onsets = sorted({max(last - room - 7 * k - k, min(track.job.baseline, last - 1)) for k in range(ONSETS)})
     rows = []

@@ -20,7 +20,7 @@ def known_since(connection: Connection, monitor: str, since: datetime) -> list[K
     i = t.incident.c
     query = sa.select(t.incident).where(i.monitor == monitor, sa.or_(i.state == "open", i.last_window >= since))
     return [
-        Known(row.id, row.family, row.severity, row.state, row.first_window, row.last_window, row.closed_window, tuple(row.members))
+        Known(row.id, row.family, row.severity, row.state, row.first_window, row.last_window, row.closed_window, tuple(row.members), row.windows)
         for row in connection.execute(query.order_by(i.id))
     ]
 

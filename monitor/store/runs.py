@@ -103,12 +103,16 @@ def baseline(
 
 
 def small_before(connection: Connection, name: str, binning_hash: str, before: datetime, least: int, count: int) -> tuple[BaselineWindow, ...]:
-    """The windows just before ``before`` that had some rows, but fewer than ``least``, in order; at most ``count``."""
-    r, p = t.run.c, t.profile.c
-    query = sa.select(r.start, r.end, r.rows, r.revision, r.error).where(r.monitor == name, r.current, r.start < before)
+    """The windows just before ``before`` that had some rows, but fewer than ``least``, in order; at most ``count``.
+
+    A window whose drift was judged, as others had been carried into it, ends the search: what was judged is spent.
+    """
+    r, p, x = t.run.c, t.profile.c, t.result.c
+    judged = sa.select(x.value).where(x.run_id == r.id, x.rule == "drift").scalar_subquery()
+    query = sa.select(r.start, r.end, r.rows, r.revision, r.error, judged.label("judged")).where(r.monitor == name, r.current, r.start < before)
     found: list[BaselineWindow] = []
     for row in connection.execute(query.order_by(r.start.desc()).limit(count)):
-        if row.rows >= least or row.error:
+        if row.rows >= least or row.error or row.judged is not None:
             break
         if row.rows:
             body = connection.execute(
@@ -349,8 +353,8 @@ def drift_p_values(connection: Connection, name: str, since: datetime, until: da
     return [float(value) for value in connection.execute(query.order_by(r.start)).scalars()]
 
 
-def watched(connection: Connection, name: str, since: datetime, until: datetime) -> bool:
-    """Whether drift was held back in a window that starts in ``[since, until)``."""
+def watched(connection: Connection, name: str, since: datetime, until: datetime) -> list[datetime]:
+    """The windows that start in ``[since, until)`` in which drift was held back, in order."""
     r, x = t.run.c, t.result.c
     held = (r.monitor == name, r.current, r.start >= since, r.start < until, x.rule == "drift", x.state == "watch")
-    return connection.execute(sa.select(x.id).join(t.run, r.id == x.run_id).where(*held).limit(1)).scalar() is not None
+    return list(connection.execute(sa.select(r.start).join(t.result, r.id == x.run_id).where(*held).order_by(r.start)).scalars())

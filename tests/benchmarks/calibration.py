@@ -94,7 +94,8 @@ def panel_of(life: Life, baseline: int) -> tuple[list[ColumnBinning], Panel]:
         correlations.append(correlation)
         rows.append(len(window.numbers))
     size = np.array(rows, np.float64)
-    return columns, Panel(np.array(counts), size, np.array(correlations), size)
+    pairs = np.broadcast_to(size[:, None, None], (len(size), NUMBERS, NUMBERS))
+    return columns, Panel(np.array(counts), size, np.array(correlations), pairs)
 
 
 class Stream:

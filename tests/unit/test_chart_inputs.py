@@ -138,7 +138,22 @@ def test_windows_without_cross_products_are_judged_without_correlation() -> None
     defined(score)
     assert all(d.column != "(correlation)" for d in score.drivers)
     chart = Chart(BINNING, [*PAST[:-1], bare])
-    assert not chart.contrasts.correlated
+    assert chart.contrasts.correlated, "one window without them must not blind the others"
+    assert chart.score(window(1000, 74, together=0.0), 0).drivers[0].column == "(correlation)"
+
+
+def test_a_sparse_column_does_not_hide_the_correlation_of_others() -> None:
+    def sparse(seed: int, together: float = 0.8) -> Profile:
+        found = window(1000, seed, together=together)
+        assert found.cross is not None
+        pairs = found.cross.pairs.copy()
+        pairs[3, :] = pairs[:, 3] = 0
+        found.cross = CrossProducts(pairs, found.cross.sums, found.cross.products)
+        return found
+
+    score = Chart(BINNING, [sparse(s) for s in range(56)]).score(sparse(74, 0.0))
+    assert score.p_value < 1e-6  # type: ignore[operator]
+    assert "x ~ y" in [d.detail for d in score.drivers]
 
 
 def test_a_weight_of_zero_leaves_a_column_out_and_a_small_one_needs_more() -> None:
