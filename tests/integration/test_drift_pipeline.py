@@ -340,3 +340,15 @@ def test_an_incident_that_ended_by_itself_has_no_level_to_accept(tmp_path: Path)
     world.days(5)
     assert known(world)[0].reason == "resolved"
     assert "is closed (resolved): its level has gone; driftd false-alarm says" in command(world, "accept", "INC-1", code=2)
+
+
+def test_an_adopted_incident_stays_as_it_ended_when_its_first_windows_leave_the_range_of_the_fold(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(faults=lasting(42, 57, shift("x0", 0.9))), labels=None)
+    world.days(40)
+    found = [(i.family, i.state, i.reason) for i in known(world)]
+    assert found[0] == ("drift", "closed", "new normal")
+    assert len(found) >= 2, "the level went back: that is new again"
+    assert all(state != "withdrawn" for _, state, _ in found)
+    assert "incident.withdrawn" not in [kind for kind, _ in world.inbox.types()]
+    with world.app.store.read() as connection:
+        assert len([f for f in found if f[0] == "drift"]) == len(incidents.tokens(connection, "m"))

@@ -14,7 +14,7 @@ from checks.calibration.ledger import Budget
 from checks.core.result import Verdict
 from checks.core.window import Window
 from monitor.alerting.drift import decide
-from monitor.alerting.fold import Policy, WindowResults, fold
+from monitor.alerting.fold import Accepted, Begun, Policy, WindowResults, fold
 from monitor.alerting.incidents import FIRED, RESOLVED, UPDATED, WITHDRAWN, Known, diff
 from monitor.alerting.rollback import Evidence, Witness, propose
 from monitor.alerting.silence import silent_since
@@ -186,3 +186,35 @@ def test_each_guard_stops_a_rollback_that_would_not_help(guard: str, changes: di
 def test_a_fallback_needs_no_history() -> None:
     alone = [witness(2, "v2", "fail")]
     assert propose(evidence(witnesses=alone, fallback="rules", now=window(3).start)).allowed
+
+
+def test_an_incident_from_before_the_range_is_adopted_by_all_its_windows_and_pays_once() -> None:
+    stream = results("wwppw", "drift", "drift")
+    begun = Begun(window(1).start, 12)
+    found = fold(stream, Policy(), frozenset({window(0).start}), (), begun).episodes
+    assert [(e.first, e.closed, e.reason) for e in found] == [(window(0).start, window(1).start, "new normal")]
+    young = fold(stream, Policy(), frozenset({window(0).start}), (), Begun(window(1).start, 3)).episodes
+    assert [(e.first, e.closed, e.reason) for e in young] == [(window(0).start, window(3).start, "resolved")]
+
+
+def test_what_a_person_accepts_ends_then_and_what_breaches_later_is_new() -> None:
+    stream = results("wwwww", "drift", "drift")
+    accepted = [Accepted("drift", window(1).start, "accepted")]
+    openers = frozenset({window(0).start, window(3).start})
+    found = fold(stream, Policy(), openers, accepted).episodes
+    assert [(e.first, e.closed, e.reason) for e in found] == [
+        (window(0).start, window(1).start, "accepted"), (window(3).start, None, ""),
+    ]
+    assert fold(stream, Policy(), openers, [Accepted("quality", window(1).start, "accepted")]).episodes[0].closed is None
+    last = fold(stream[:2], Policy(), openers, accepted).episodes
+    assert (last[0].closed, last[0].reason) == (window(1).start, "accepted")
+
+
+def test_a_driver_is_a_member_and_opens_nothing() -> None:
+    driver = RuleResult("drift[x]", "drift", "warn", column="x", state="driver")
+    stream = [WindowResults(window(0), [RuleResult("drift", "drift", "pass"), driver])]
+    assert fold(stream, Policy(), frozenset({window(0).start})).episodes == ()
+    stream = [WindowResults(window(0), [RuleResult("drift", "drift", "warn"), driver])]
+    (episode,) = fold(stream, Policy(), frozenset({window(0).start})).episodes
+    assert list(episode.members) == ["drift", "drift[x]"]
+    assert fold(stream, Policy(), frozenset()).episodes == ()
