@@ -51,12 +51,21 @@ def accept(pipeline: Pipeline, text: str, columns: list[str], kind: str, author:
         if any(a.incident_id == number for a in incidents.acceptances(connection, row.monitor)):
             raise ConfigError(f"INC-{number} was accepted already")
     if row.state != "open" and kind == "accept":
-        raise ConfigError(f"INC-{number} is closed ({row.reason}): its level has gone; driftd false-alarm says that it was none")
+        raise ConfigError(
+            f"INC-{number} is closed ({row.reason}): there is no level left to make normal; driftd false-alarm INC-{number} makes the "
+            f"limits wider"
+        )
     prepared = pipeline.prepare(row.monitor)
     known = {c["name"] for c in _columns(prepared.binning)} | {ROWS, CORRELATION}
     for name in columns:
         if name not in known:
             raise ConfigError(f"monitor {row.monitor} has no column {name!r}; allowed are {', '.join(sorted(known))}")
+    held = {m["column"] for m in row.facts.get("members", []) if m.get("column")}
+    held |= {name[6:-1] for name in row.members if name.startswith("drift[")}
+    if columns and row.family == "data" and not held <= set(columns):
+        raise ConfigError(f"INC-{number} is about {', '.join(sorted(held))}: a data incident is accepted with all of its columns")
+    if columns and held and not held & set(columns):
+        raise ConfigError(f"INC-{number} is not about {', '.join(columns)}; its columns are {', '.join(sorted(held))}")
     with pipeline.store.write() as connection:
         if any(a.incident_id == number for a in incidents.acceptances(connection, row.monitor)):
             raise ConfigError(f"INC-{number} was accepted already")  # by somebody else, in the meantime

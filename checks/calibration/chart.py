@@ -139,7 +139,7 @@ class Chart:
             panel = self.contrasts.without_correlation(panel)
         found = self.contrasts.of(panel)
         key = season % self.season.cycle
-        expected = self._shown.at(np.array([key]), np.array([place]))[0]
+        expected = np.clip(self._shown.at(np.array([key]), np.array([place]))[0], self.contrasts.lowest, self.contrasts.highest)
         effect = found.shown[0] - expected
         least = self.contrasts.least * np.where(self.contrasts.relative, np.maximum(expected, 1.0), 1.0)
         known = np.isfinite(found.value[0])

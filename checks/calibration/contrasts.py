@@ -150,7 +150,8 @@ class Contrasts:
     rows : whether the number of rows is looked at, too.
 
     ``about`` says what each of the C contrasts is, ``group`` (C,) to which column it belongs (by number in ``names``),
-    ``skewness`` (C,) is that of one row's contribution, ``least`` (C,) the smallest effect that matters; ``bare`` marks nulls
+    ``skewness`` (C,) is that of one row's contribution, ``least`` (C,) the smallest effect that matters, ``lowest`` and
+    ``highest`` (C,) what a value in its unit can be; ``bare`` marks nulls
     and unseen values, ``first`` the first contrast of each column; ``member`` (C,) puts like contrasts of one column together,
     and ``kind`` says of each such family what it is.
     """
@@ -234,6 +235,9 @@ class Contrasts:
         self.group = np.array(group, np.int64)
         self.skewness = np.array(skewness)
         self.least = np.array([LEAST_EFFECT[c.name] for c in self.about])
+        parts = np.array([c.unit == "share" for c in self.about], bool)
+        self.lowest = np.where(parts | self.relative, 0.0, -np.inf)
+        self.highest = np.where(parts, 1.0, np.inf)
         self.bare = np.array([c.name in ("missing", "other") for c in self.about], bool)
         self.first = np.unique(self.group, return_index=True)[1].astype(np.int64)
         places: dict[tuple[int, int], int] = {}

@@ -90,6 +90,9 @@ def measure(kind: str, reference: Any, current: Any, *, binning: ColumnBinning |
     ConfigError for an unknown kind or option, or where the kind does not apply to such data.
     """
     plugin = STATISTICS[kind]
+    bins = options.get("bins", 10)
+    if not isinstance(bins, int) or bins < 2:
+        raise ConfigError(f"{kind}: bins is {bins!r}; allowed is a whole number from 2 on")
     unknown = sorted(set(options) - set(plugin.options))
     if unknown:
         raise ConfigError(f"{kind} has no option {unknown[0]!r}; allowed are {', '.join(plugin.options) or 'none'}")
@@ -98,10 +101,23 @@ def measure(kind: str, reference: Any, current: Any, *, binning: ColumnBinning |
             raise ConfigError(f"{kind}: two profiles need the binning under which both were made")
         left, right = reference, current
     else:
-        binning, left, right = _of_arrays(kind, np.asarray(reference), np.asarray(current))
+        try:
+            arrays = np.asarray(reference), np.asarray(current)
+        except ValueError:
+            raise ConfigError(f"{kind}: reference and current must be 1-D arrays, not lists of unequal lists") from None
+        binning, left, right = _of_arrays(kind, *map(_plain, arrays))
     if binning.kind not in plugin.applies:
         raise ConfigError(f"{kind} does not apply to {binning.kind} data; it measures {' and '.join(plugin.applies)}")
     return plugin(binning, left, right, **options)
+
+
+def _plain(values: Any) -> Any:
+    """Objects that are all numbers or missing as numbers."""
+    if values.dtype.kind != "O" or not any(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values.ravel().tolist()):
+        return values
+    if all(v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)) for v in values.ravel().tolist()):
+        return np.array([np.nan if v is None else float(v) for v in values.ravel().tolist()]).reshape(values.shape)
+    return values
 
 
 def _of_arrays(kind: str, left: Any, right: Any) -> tuple[ColumnBinning, ColumnProfile, ColumnProfile]:
@@ -117,6 +133,8 @@ def _of_arrays(kind: str, left: Any, right: Any) -> tuple[ColumnBinning, ColumnP
             spread=float(finite.std()) if len(finite) else 0.0,
         )
         return binning, _numbers(binning, left), _numbers(binning, right)
+    if "f" in (left.dtype.kind, right.dtype.kind) or {"i", "u"} & {left.dtype.kind, right.dtype.kind}:
+        raise ConfigError(f"{kind}: numbers cannot be compared with {right.dtype if left.dtype.kind in 'iuf' else left.dtype}")
     known = tuple(sorted({str(value) for value in left.tolist() if not _missing(value)}))
     binning = ColumnBinning("x", "category", categories=known)
     return binning, _categories(binning, left.tolist()), _categories(binning, right.tolist())

@@ -67,7 +67,9 @@ def settled(outcome: Outcome, decision: DriftDecision, budget: str, keys: Sequen
     verdict = "fail" if why else verdict
     limits = [r for r in outcome.results if r.family == "drift" and r.state == "limit"]
     both = [Verdict(verdict), *(Verdict(r.verdict) for r in limits if Verdict(r.verdict).breach)]
-    notes = [text for text in (decision.reason, why) if text]
+    broken = [r.reason for r in limits if Verdict(r.verdict).breach]
+    said = broken[:3] + ([f"{len(broken) - 3} more limits"] if len(broken) > 3 else [])
+    notes = [text for text in (decision.reason, why, *said) if text]
     kept = {k: v for k, v in drift.items() if k in ("pooled", "prediction", "extrapolated_from") and v is not None}
     section = {
         "verdict": str(roll_up(both)), "state": decision.state, "p_value": drift["p_value"], "alert_below": round(decision.limit, 6),
@@ -112,8 +114,8 @@ def watch_notice(monitor: str, window: Window, section: Mapping[str, Any], now: 
     }
     text = (
         f"HELD BACK [watch] {monitor}: {sentence}.\nWindow {iso(window.start)} to {iso(window.end)}; {section.get('note', '')}.\n"
-        f"No incident is opened; what follows is in driftd report {monitor} --window {iso(window.start)}. Next: nothing, unless "
-        f"you expect such windows: then raise drift.budget."
+        f"No drift incident is opened for it; other incidents of this window stand for themselves. Next: look at driftd report "
+        f"{monitor} --window {iso(window.start)} if anything else seems wrong; accept what is normal, or raise drift.budget."
     )
     return {"type": "drift.held_back", "timestamp": iso(now), "data": data}, text
 

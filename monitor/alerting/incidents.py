@@ -81,7 +81,7 @@ def _of_known(known: Known, episode: Episode) -> list[Transition]:
         if risen:
             found.append(Transition(UPDATED, known.id, episode, "now fail"))
         elif new:
-            found.append(Transition(UPDATED, known.id, episode, f"also {', '.join(new[:5])}"))
+            found.append(Transition(UPDATED, known.id, episode, f"also {', '.join(r[6:-1] if r.startswith('drift[') else r for r in new[:5])}"))
         if episode.closed is not None:
             found.append(Transition(RESOLVED, known.id, episode, episode.reason))
     elif known.state in ("closed", "withdrawn") and episode.closed is None:

@@ -64,6 +64,8 @@ def _print_check(found: dict[str, Any]) -> None:
             typer.echo(f"    {finding['verdict']} {finding['sentence']}")
     if drift:
         typer.echo(f"  drift {drift['verdict']}{' (' + drift['state'] + ')' if drift['state'] else ''}: {drift['sentence']}")
+        if drift.get("note"):
+            typer.echo(f"    {drift['note']}")
     if quality:
         typer.echo(f"  quality {quality['verdict']} ({quality['state']}, {quality['labelled']:.0%} labelled)")
         for row in quality["metrics"]:

@@ -13,6 +13,14 @@ Until = Annotated[str | None, typer.Option("--to", help="First window not replay
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+MOST_LINES = 10
+
+
+def _more(items: list[Any]) -> None:
+    if len(items) > MOST_LINES:
+        typer.echo(f"  and {len(items) - MOST_LINES} more; --json has them all")
+
+
 @guarded
 def simulate(
     context: typer.Context, monitor: str,
@@ -33,18 +41,20 @@ def simulate(
         typer.echo(f"  {page['window']} {page['sentence']}")
     if found["watch"]:
         typer.echo(f"held back, as no token was left: {len(found['watch'])} windows")
-        for item in found["watch"][:10]:
+        for item in found["watch"][:MOST_LINES]:
             typer.echo(f"  {item['window']} {item['sentence']}")
+        _more(found["watch"])
     if found["data"]:
         typer.echo(f"outside the budget, structural breaks, volume and the model's own output: {len(found['data'])} windows")
-        for item in found["data"][:10]:
+        for item in found["data"][:MOST_LINES]:
             typer.echo(f"  {item['window']} {item['sentences'][0]}")
+        _more(found["data"])
     rows = [
-        {"column": s["column"], "unit": s["unit"], **{f"w{k}": v for k, v in s["within"].items()}, "wobble": s["wobble"]}
+        {"column": s["column"], "unit": s["unit"], **{f"w{k}": "-" if v is None else v for k, v in s["within"].items()}, "wobble": s["wobble"]}
         for s in found["sensitivity"]
     ]
     if rows:
-        typer.echo("smallest shift that is found half of the time:")
+        typer.echo("smallest shift that is found half of the time (-: none up to 3 sd):")
         table(rows, {"column": "column", "w1": "within 1 window", "w3": "within 3", "w10": "within 10", "unit": "unit", "wobble": "natural variation"}, "")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from checks.core.errors import ConfigError
 from monitor.cli.edge import guarded, pipeline_of
 
 Incident = Annotated[str, typer.Argument(help="Such as INC-3.")]
@@ -19,7 +20,10 @@ def accept(
     by: By = None,
 ) -> None:
     """Make the level that a drift or data incident shows normal from the next window on, and close it."""
-    _act(context, incident, [c.strip() for c in columns.split(",") if c.strip()] if columns else [], "accept", by)
+    names = [c.strip() for c in (columns or "").split(",") if c.strip()]
+    if columns is not None and not names:
+        raise ConfigError("--columns names no column; leave it out to accept every one")
+    _act(context, incident, names, "accept", by)
 
 
 @guarded

@@ -179,8 +179,9 @@ class Output:
 
 def judge_output(job: RunJob, past: Past, binning: Binning, profile: Profile) -> Output:
     """Whether the scores and predicted classes moved so far that harm is near, against windows of the same version."""
-    columns = tuple(c.name for c in binning.columns if c.role in ("score", "prediction") and c.bins > 0)
     monitor = job.monitor
+    weights = dict(monitor.drift.weights)
+    columns = tuple(c.name for c in binning.columns if c.role in ("score", "prediction") and c.bins > 0 and weights.get(c.name, 1.0) > 0)
     if not columns or profile.rows < monitor.drift.min_rows:
         return Output((), (), (), None)
     now = dominant(profile)
@@ -197,7 +198,7 @@ def judge_output(job: RunJob, past: Past, binning: Binning, profile: Profile) ->
     since = max((moment for moment, named in job.accepted if named is None or set(named) & set(columns)), default=None)
     if since is not None:  # a level that was accepted is compared with itself
         chosen = tuple(i for i in chosen if past.windows[i].start >= since)
-    chart = past.chart(binning, columns, chosen=chosen, virtual=False)
+    chart = past.chart(binning, columns, chosen=chosen, virtual=False, weights=weights)
     score = past.score(chart, profile, job.window)
     limit = alert_below(monitor.drift.budget.per(job.window.length), score.learning)
     breaks: list[StructuralBreak] = []
@@ -287,7 +288,7 @@ def judge_drift(
         text = f"{whole.rows} rows; {monitor.drift.min_rows} are needed" if profile.rows else NO_ROWS
         verdict = "insufficient" if profile.rows else "no_data"
     else:
-        text = sentence(score, _normal(monitor, past, job.window))
+        text = sentence(score, normal_words(monitor, past, job.window))
         verdict = "insufficient" if score.p_value is None else "pass"
     if pooled:
         text += f"; pooled with {len(pooled)} windows too small by themselves ({pooled[0]} on)"
@@ -295,7 +296,7 @@ def judge_drift(
         text += f"; {output.note}"
     budget = monitor.drift.budget.per(job.window.length)
     section: dict[str, Any] = {
-        "verdict": verdict, "p_value": number(score.p_value), "learning": score.learning, "seasonality": past.seasonality,
+        "verdict": verdict, "p_value": number(score.p_value), "learning": score.learning and enough, "seasonality": past.seasonality,
         "drivers": [driver_json(d) for d in score.drivers], "sentence": text,
         "extrapolated_from": score.windows if score.windows and budget < 1 / (2 * score.windows) else None,
         **({"pooled": pooled} if pooled else {}), **({"prediction": output.section} if output.section else {}),
@@ -319,7 +320,8 @@ def _together(inputs: DriftScore, output: DriftScore) -> DriftScore:
     return replace(inputs, p_value=p_value, drivers=(*first.drivers, *(second.drivers if second.p_value < 0.05 else ())))  # type: ignore[operator]
 
 
-def _normal(monitor: MonitorConfig, past: Past, window: Window) -> str:
+def normal_words(monitor: MonitorConfig, past: Past, window: Window) -> str:
+    """What a window is compared with, such as ``Tuesdays``."""
     weekday, holiday = weekday_of(monitor, past.grid, window)
     if past.seasonality == "weekday":
         return "Sundays and holidays" if holiday else f"{WEEKDAYS[weekday]}s"

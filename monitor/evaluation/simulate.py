@@ -22,7 +22,7 @@ from checks.core.profile import Profile
 from checks.core.window import Window, WindowGrid, format_duration, iso
 from monitor.alerting.drift import decide
 from monitor.alerting.fold import FORGET_AFTER
-from monitor.evaluation.drift import Past, driver_json, judge_output, judge_volume, seasonality_of
+from monitor.evaluation.drift import Past, driver_json, judge_output, judge_volume, normal_words, seasonality_of
 from monitor.evaluation.sections import number
 from monitor.ports import HistoryJob, NormalJob, RunJob
 
@@ -178,7 +178,7 @@ def _replay(track: Track, replay: Replay) -> dict[str, Any]:
         now = Chart(track.binning, []) if thin else (
             past.chart(track.binning, names, weights={**monitor.drift.weights, **({ROWS: 0.0} if volume else {})})
         )
-        chart = chart if thin else now
+        chart = chart if chart is not None and (thin or breaks) else now
         if breaks:  # a data incident, outside the budget: its windows are no part of the baseline
             replay.left.add(index)
             data.append({"window": iso(window.start), "sentences": [b.sentence for b in breaks[:3]]})
@@ -192,7 +192,7 @@ def _replay(track: Track, replay: Replay) -> dict[str, Any]:
         if state in ("page", "watch"):
             found = {
                 "window": iso(window.start), "p_value": number(score.p_value), "drivers": [driver_json(d) for d in distinct(score.drivers)[:3]],
-                "sentence": sentence(score),
+                "sentence": sentence(score, normal_words(monitor, past, window)),
             }
             (pages if state == "page" else watch).append(found)
     span = (track.windows[-1].end - job.since) if judged else timedelta(0)

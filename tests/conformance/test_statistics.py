@@ -229,7 +229,9 @@ def test_wasserstein_can_be_normed_and_psi_given_other_bins() -> None:
         (("nothing", NUMBERS, NUMBERS), {}, "there is no statistic 'nothing'; allowed are anderson_darling"),
         (("psi", NUMBERS, NUMBERS), {"bin": 3}, "psi has no option 'bin'; allowed are bins"),
         (("t_test", TEXTS, TEXTS), {}, "t_test does not apply to category data; it measures numeric"),
-        (("psi", NUMBERS.reshape(2, -1), NUMBERS), {}, "must be 1-D arrays"),
+        (("psi", NUMBERS.reshape(2, -1), NUMBERS), {}, "must be 1-D arrays"), (("psi", [[1], [2, 3]], [1]), {}, "lists of unequal lists"),
+        (("psi", NUMBERS, NUMBERS), {"bins": 0}, "bins is 0; allowed is a whole number from 2 on"),
+        (("chi_square", [1.0, 2.0], ["a", "b"]), {}, "numbers cannot be compared with"),
         (("fisher", TEXTS, TEXTS), {"category": "zz"}, "there is no category 'zz'"),
     ],
 )

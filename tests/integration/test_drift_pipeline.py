@@ -13,6 +13,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
+from checks.core.errors import ConfigError
 from checks.core.window import Window
 from monitor.cli.root import app
 from monitor.handle import accept as carry_out
@@ -67,6 +68,8 @@ def test_an_accepted_level_ends_the_incident_and_does_not_come_back(tmp_path: Pa
     assert section(world, 43)["drivers"][0]["column"] == "x0"
     assert known(world)[0].members == ["drift", "drift[x0]"]
     assert "has no column 'zz'; allowed are (correlation), (rows), c0" in command(world, "accept", "INC-1", "--columns", "zz", code=2)
+    assert "INC-1 is not about c0; its columns are" in command(world, "accept", "INC-1", "--columns", "c0", code=2)
+    assert "--columns names no column" in command(world, "accept", "INC-1", "--columns", " ,", code=2)
     carry_out(world.app.watch.pipeline, "INC-1", ["x0"], "accept", "ann")
     assert "was accepted already" in command(world, "accept", "1", code=2)
     assert (known(world)[0].state, known(world)[0].reason) == ("closed", "accepted")
@@ -216,6 +219,7 @@ def test_limits_on_one_column_and_other_statistics_can_be_asked_for(tmp_path: Pa
     found = section(world, 41)
     assert {s["kind"] for s in found["statistics"]} == {"psi", "energy", "t_test"}
     assert found["verdict"] == "fail"
+    assert "psi of x0:" in found["note"]
     (tmp_path / "other").mkdir()
     with pytest.raises(Exception, match=r"there is no statistic 'nope'"):
         World(tmp_path / "other", Stream(), labels=None, drift={"statistics": ["nope"]})
@@ -300,6 +304,8 @@ def test_an_accepted_data_incident_does_not_fire_again(tmp_path: Path) -> None:
     for index in range(40, 44):
         world.day(index)
     broken = next(i for i in known(world) if i.family == "data")
+    with pytest.raises(ConfigError, match="is about c0: a data incident is accepted with all of its columns"):
+        carry_out(world.app.watch.pipeline, f"INC-{broken.id}", ["x0"], "accept", "ann")
     carry_out(world.app.watch.pipeline, f"INC-{broken.id}", [], "accept", "ann")
     before = len(known(world))
     for index in range(44, 48):
@@ -339,7 +345,7 @@ def test_an_incident_that_ended_by_itself_has_no_level_to_accept(tmp_path: Path)
     world = World(tmp_path, Stream(faults={41: [shift("x0", 0.9)]}), labels=None)
     world.days(5)
     assert known(world)[0].reason == "resolved"
-    assert "is closed (resolved): its level has gone; driftd false-alarm says" in command(world, "accept", "INC-1", code=2)
+    assert "is closed (resolved): there is no level left to make normal; driftd false-alarm INC-1 makes" in command(world, "accept", "INC-1", code=2)
 
 
 def test_an_adopted_incident_stays_as_it_ended_when_its_first_windows_leave_the_range_of_the_fold(tmp_path: Path) -> None:
