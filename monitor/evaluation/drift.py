@@ -48,7 +48,7 @@ def season_of(monitor: MonitorConfig, grid: WindowGrid, window: Window, seasonal
     if seasonality == "hour_of_week":
         local = window.start.astimezone(ZoneInfo(grid.timezone))
         seconds = grid.size.total_seconds()
-        return round((weekday * 86400 + local.hour * 3600 + local.minute * 60) // seconds)
+        return int((weekday * 86400 + local.hour * 3600 + local.minute * 60) // seconds)
     return weekday if seasonality == "weekday" else 0
 
 

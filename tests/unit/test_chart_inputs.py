@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -269,3 +270,32 @@ def test_no_baseline_and_no_window_makes_an_exception(parts: list[tuple[int, flo
     made = [window(rows, k, move=move, nulls=nulls, wide=wide) for k, (rows, move, nulls, wide) in enumerate(parts)]
     chart = Chart(BINNING, made[:-1], None, Season("weekday", [k % 7 for k in range(len(made) - 1)], 7))
     defined(chart.score(made[-1], season))
+
+
+@pytest.mark.parametrize(("size", "zone"), [(2, "Europe/Berlin"), (4, "Europe/Helsinki"), (6, "Asia/Tokyo"), (12, "America/Chicago"), (24, "America/New_York"), (1, "UTC")])
+def test_every_window_is_one_place_after_the_one_before(size: int, zone: str) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from checks.core.window import WindowGrid
+    from monitor.evaluation.drift import position_of
+
+    grid = WindowGrid(timedelta(hours=size), zone)
+    windows = list(grid.between(datetime(2024, 1, 3, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)))
+    places = [position_of(grid, w) for w in windows]
+    assert {b - a for a, b in pairwise(places)} == {1.0}
+
+
+def test_holidays_are_sundays() -> None:
+    from datetime import UTC, datetime, timedelta
+    from types import SimpleNamespace
+
+    from checks.core.window import WindowGrid
+    from monitor.evaluation.drift import season_of, weekday_of
+
+    monitor: Any = SimpleNamespace(drift=SimpleNamespace(holidays=["2024-07-04"]))
+    grid, hours = WindowGrid(timedelta(days=1), "America/New_York"), WindowGrid(timedelta(hours=1), "America/New_York")
+    fourth = grid.at(datetime(2024, 7, 4, 12, tzinfo=UTC))
+    assert weekday_of(monitor, grid, fourth) == (6, True)
+    assert season_of(monitor, grid, fourth, "weekday") == 6
+    assert season_of(monitor, hours, hours.at(datetime(2024, 7, 4, 12, 30, tzinfo=UTC)), "hour_of_week") == 6 * 24 + 8
+    assert season_of(monitor, hours, hours.at(datetime(2024, 7, 5, 12, 30, tzinfo=UTC)), "hour_of_week") == 4 * 24 + 8
