@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import structlog
 
 from monitor.clock import ManualClock
 from monitor.store.store import Store
@@ -73,3 +74,10 @@ def sqlite(tmp_path: Path) -> Iterator[Store]:
     opened = Store(f"sqlite:///{tmp_path}/store.db")
     yield opened
     opened.close()
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """A command that was run in this process logs to a stream that is closed by now: the next test has a log of its own."""
+    yield
+    structlog.reset_defaults()

@@ -43,7 +43,7 @@ def command(world: World, *arguments: str, code: int = 0) -> str:
     world.app.store.close()
     done = CliRunner().invoke(app, ["-c", str(world.folder / "config.yaml"), *arguments], catch_exceptions=False)
     assert done.exit_code == code, done.output
-    structlog.reset_defaults()  # the command logs to a stream that is closed now
+    structlog.reset_defaults()  # it logs to a stream that is closed now
     world.app = world.open()
     return done.output
 
