@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checks.calibration.contrasts import Contrast, Contrasts, Panel, Values
-from checks.calibration.fit import SMOOTHING, Judgement, Normal, fit
+from checks.calibration.fit import Judgement, Normal, fit
 from checks.calibration.level import level_of
 from checks.calibration.names import CORRELATION, ROWS
 from checks.core.binning import Binning, ColumnBinning
@@ -248,4 +248,4 @@ def _accept(
     return Values(value, values.variance, shown), extra
 
 
-__all__ = ["LEARNED_WINDOWS", "SMOOTHING", "Accepted", "Chart", "DriftScore", "Driver", "Season"]
+__all__ = ["LEARNED_WINDOWS", "Accepted", "Chart", "DriftScore", "Driver", "Season"]

@@ -106,10 +106,15 @@ class Normal:
 
     Parameters
     ----------
-    natural : (C,), the variance between windows beyond sampling; ``share`` (C,) its part in the whole.
+    level : what to expect, with ``trend`` (C,), how much of a straight trend is believed.
+    natural : (C,), the variance between windows beyond sampling, with the error of the baseline's mean; ``unbiased`` (C,) without
+        it, ``typical`` (C,) that of sampling, ``share`` (C,) the natural part in the whole.
     carry : (C,), the autocorrelation of the natural part; ``recall`` (C,) of the whole deviation with the one before.
     freedom : (C,), degrees of freedom of the t tails, fewer where the baseline is heavy-tailed.
     extra : (C,), added variance of a level that was accepted a few windows ago.
+    skewness, weight : (C,), of one row's contribution; what a contrast's tail is divided by.
+    last, last_position : the newest baseline window's deviation (C,), and its place on the grid.
+    slow, slow_variance : (C,), the slow channel's state after the baseline, and its variance.
     chances, slow_chances : independent contrasts in each channel; ``slow_chances`` is 0 without one.
     effective : how many independent windows the baseline is worth.
     left_out : (R,), the p-values of the baseline's own windows in the sudden channel, each judged without its block.

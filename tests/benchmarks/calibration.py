@@ -294,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--monitors", type=int, default=10)
-    parser.add_argument("--hourly", type=int, default=3)
+    parser.add_argument("--hourly", type=int, default=2)
     parser.add_argument("--faulty", type=int, default=40)
     parser.add_argument("--out", type=Path, default=DOCS)
     given = parser.parse_args(arguments)

@@ -46,7 +46,7 @@ def chart(binning: Binning, past: list[Profile], days: range) -> Chart:
     return Chart(binning, past, [float(i) for i in days], Season("weekday", [i % 7 for i in days], 7))
 
 
-def scored(stream: Stream, day: int, columns: int = 3) -> DriftScore:
+def scored(stream: Stream, day: int) -> DriftScore:
     binning, found = profiles(stream, range(day + 1))
     return chart(binning, found[day - 56 : day], range(day - 56, day)).score(found[day], day % 7, day)
 
