@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy.engine import Connection, Row
 
 from checks.calibration.ledger import balance
+from checks.core.result import Verdict
 from checks.core.window import Window, iso
 from monitor.alerting import incidents as rules
 from monitor.alerting import messages
 from monitor.alerting.drift import WATCH_AGAIN, watch_notice
 from monitor.alerting.fold import DRIFT_RULE, DRIVER, Accepted, Begun, Episode, Policy, WindowResults, fold
-from monitor.alerting.rollback import FAMILIES, Evidence, Proposal, Witness, not_after, propose
+from monitor.alerting.rollback import FAMILIES, Evidence, Proposal, Witness, not_after, propose, propose_release
 from monitor.config.model import Config, MonitorConfig
 from monitor.ports import RuleResult
 from monitor.prepare import Prepared
@@ -27,6 +28,8 @@ ROLLED_BACK = timedelta(days=16)
 """How far back results are folded where drift is decided once a day."""
 
 SILENCE = "service.silence"
+LABELS_LATE, LABELS_UNKNOWN = "service.labels_late", "service.labels_unknown"
+DEPLOYMENT = "service.deployment"
 PLATFORM_RULES = frozenset({"service.no_data", "service.error", "service.labels", SILENCE})
 
 
@@ -62,7 +65,7 @@ class Announcer:
         name = self._monitor.name
         back = max(LOOK_BACK * self._length, ROLLED_BACK if self._monitor.window.rollup else self._length)
         since = max(done.window.start - back, self._prepared.settings.start)
-        known = [k for k in incidents.known_since(connection, name, since) if k.members != (SILENCE,)]
+        known = [k for k in incidents.known_since(connection, name, since) if not is_beside(k.members)]
         windows = [WindowResults(w, found) for w, found in runs.results_since(connection, name, since)]
         going_on, openers, accepted = _from_before(known, windows, since)
         openers |= frozenset(incidents.tokens(connection, name))
@@ -109,16 +112,57 @@ class Announcer:
 
     def silence(self, connection: Connection, window: Window, now: datetime, since: datetime | None) -> None:
         """Announce that the source fell silent, or (``since`` None) that it speaks again."""
+        self.beside(connection, SILENCE, window, now, f"no event since {iso(since)}" if since else "", why="events arrive again")
+
+    def beside(
+        self, connection: Connection, rule: str, window: Window, now: datetime, reason: str, severity: str = "fail", why: str = "resolved",
+    ) -> int | None:
+        """Announce what no window's results say: that ``rule`` is broken for that ``reason``, or (empty) that it holds again.
+
+        Each is announced once; a graver ``severity`` is an update. Answers the open incident.
+        """
         done = Committed(window, now, False)
-        if since is not None:
-            result = RuleResult(SILENCE, "service", "fail", reason=f"no event since {iso(since)}")
-            incident = self._create(connection, Episode("service", window.start, window.start, _fail(), {SILENCE: result}, [window.start]), now)
+        mine = next((r for r in incidents.listing(connection, "open", self._monitor.name) if r.members == [rule]), None)
+        if not reason:
+            if mine is not None:
+                incidents.update(connection, mine.id, state="closed", closed_at=now, closed_window=window.end, reason="resolved")
+                self.announce(connection, mine.id, rules.RESOLVED, done, why)
+            return None
+        result = RuleResult(rule, "service", severity, reason=reason)
+        episode = Episode("service", window.start, window.start, Verdict(severity), {rule: result}, [window.start])
+        if mine is None:
+            incident = self._create(connection, episode, now)
             self.announce(connection, incident, rules.FIRED, done, "")
-            return
-        for row in incidents.listing(connection, "open", self._monitor.name):
-            if row.members == [SILENCE]:
-                incidents.update(connection, row.id, state="closed", closed_at=now, closed_window=window.end, reason="resolved")
-                self.announce(connection, row.id, rules.RESOLVED, done, "events arrive again")
+            return incident
+        if mine.severity == "warn" and severity == "fail":
+            incidents.update(connection, mine.id, **self._values(episode) | {"first_window": mine.first_window})
+            self.announce(connection, mine.id, rules.UPDATED, done, "now fail")
+        return int(mine.id)
+
+    def released(self, connection: Connection, watched: Row[Any], window: Window, now: datetime, sentence: str, verdict: str) -> int | None:
+        """What follows from the watch of a new version: an incident while it is worse than the old one, and a rollback proposal."""
+        rule = deployment_rule(watched.version)
+        if verdict != "fail":
+            self.beside(connection, rule, window, now, "", why=sentence)
+            return None
+        reason = f"{watched.version} is worse than {watched.previous}: {sentence}"
+        result = RuleResult(rule, "service", "fail", reason=reason)
+        episode = Episode("service", window.start, window.start, Verdict.FAIL, {rule: result}, [window.start])
+        known = next((r.id for r in incidents.listing(connection, "open", self._monitor.name) if r.members == [rule]), None)
+        incident = known or self._create(connection, episode, now)
+        mode = self._monitor.rollback.effective_mode
+        decided = False
+        old = incidents.rollback_of(connection, incident)
+        if mode != "off" and (old is None or old.state == "blocked"):
+            since = max(now - ROLLED_BACK, self._prepared.settings.start)
+            windows = [WindowResults(w, found) for w, found in runs.results_since(connection, self._monitor.name, since)]
+            proposal = propose_release(
+                self._evidence(connection, incident, episode, windows, now), watched.version, watched.previous, watched.first_seen, sentence
+            )
+            decided = self._decided(connection, incident, old, episode, proposal, mode, now)
+        if known is None or decided:
+            self.announce(connection, incident, rules.FIRED if known is None else rules.UPDATED, Committed(window, now, False), "" if known is None else "rollback decided")
+        return incident
 
     # -- incidents
 
@@ -231,8 +275,13 @@ class Announcer:
             episode.family, str(episode.severity), failing, policy.fire, policy.clear, witnesses, now, self._length,
             self._prepared.lateness, config.attribution, config.cooldown, config.to_version, config.fallback,
             frozenset(config.bad_versions), mine, sum(now - r.dispatched_at < timedelta(days=1) for r in past),
-            kill_switch(self._config), str(incidents.get(connection, incident).hold_by),
+            kill_switch(self._config), str(incidents.get(connection, incident).hold_by), compared=self._compared(connection, now),
         )
+
+    def _compared(self, connection: Connection, now: datetime) -> Mapping[str, Any] | None:
+        """The newest comparison of two versions that served together, where a window of the last days has one."""
+        row = runs.section_before(connection, self._monitor.name, now, "quality")
+        return row[1].get("compared") if row is not None else None
 
     def _rollback(
         self, connection: Connection, incident: int, episode: Episode, windows: list[WindowResults], done: Committed,
@@ -248,12 +297,18 @@ class Announcer:
         if str(episode.severity) != "fail":
             return False
         proposal = propose(self._evidence(connection, incident, episode, windows, done.now))
+        return self._decided(connection, incident, old, episode, proposal, mode, done.now)
+
+    def _decided(
+        self, connection: Connection, incident: int, old: Row[Any] | None, episode: Episode, proposal: Proposal, mode: str, now: datetime,
+    ) -> bool:
+        """Keep what the guards say; True when they allow it."""
         if not proposal.allowed:
             state, limit = "blocked", None
         else:
             state = {"dry_run": "dry_run", "approve": "awaiting_approval", "auto": "requested"}[mode]
-            limit = not_after(done.now, self._length)
-        self._save(connection, incident, old, episode, proposal, mode, state, done.now, limit)
+            limit = not_after(now, self._length)
+        self._save(connection, incident, old, episode, proposal, mode, state, now, limit)
         return state != "blocked"
 
     def _save(
@@ -311,10 +366,14 @@ def reason_of(kind: str) -> str:
     return {"accept": "accepted", "false-alarm": "false alarm"}.get(kind, kind)
 
 
-def _fail() -> Any:
-    from checks.core.result import Verdict
+def deployment_rule(version: str) -> str:
+    """The rule of a new version that is worse than the old one."""
+    return f"{DEPLOYMENT}[{version}]"
 
-    return Verdict.FAIL
+
+def is_beside(members: Sequence[str]) -> bool:
+    """Whether an incident is none of the fold's: it comes from looking, not from a window's results."""
+    return all(m in (SILENCE, LABELS_LATE, LABELS_UNKNOWN) or m.startswith(f"{DEPLOYMENT}[") for m in members) and bool(members)
 
 
 def _with(facts: messages.Facts, sequence: int) -> messages.Facts:

@@ -21,6 +21,7 @@ from monitor.clock import Clock
 from monitor.config.model import Config
 from monitor.delivery.rollback import RollbackDispatcher
 from monitor.delivery.worker import OutboxWorker
+from monitor.deployments import DeploymentWatch
 from monitor.pipeline import LeaseLost, Pipeline
 from monitor.ports import Observation, Sender, VersionsJob, Workers
 from monitor.prepare import Prepared
@@ -63,6 +64,7 @@ class Watch:
         self.progress: dict[str, datetime] = {}
         self.problems: dict[str, str] = {}
         self.outbox = OutboxWorker(store, lambda: self._senders, clock, self.owner)
+        self.deployments = DeploymentWatch(store, workers, clock, self.pipeline.calibrations, lambda: self.config)
         self.rollbacks = RollbackDispatcher(
             store, lambda: self.config.monitors, clock, self.owner, self._rollback_changed, self._recheck,
         )
@@ -182,6 +184,8 @@ class Watch:
                 raise
             unseen = str(error)  # the due windows will say so themselves, as runs in error
             LOG.warning("source not observed", monitor=name, reason=unseen)
+        if not unseen:
+            self._watch_versions(prepared)
         # Windows first, in order; then what late data and late labels say of older ones.
         work: list[tuple[str, Window]] = [("window", w) for w in self.pipeline.due(prepared)]
         work += [("changed", w) for w in changed] + [("labels", w) for w in labelled if w not in changed]
@@ -199,6 +203,15 @@ class Watch:
         if not unseen:
             self._verify(prepared)
         return unseen
+
+    def _watch_versions(self, prepared: Prepared) -> None:
+        """Look at new versions, before their windows are evaluated; what goes wrong does not keep the windows waiting."""
+        try:
+            self.deployments.look(prepared)
+        except (SourceError, WorkerError) as error:
+            if self.stopping.is_set():
+                raise
+            LOG.warning("new versions not watched", monitor=prepared.monitor.name, reason=str(error))
 
     def _write_report(self, name: str, window: Window) -> None:
         assert self._report is not None

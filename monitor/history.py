@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from checks.core.window import Window
 from monitor.alerting.fold import FORGET_AFTER
@@ -61,4 +62,22 @@ def history_of(connection: Connection, prepared: Prepared, window: Window) -> Hi
     carried = runs.small_before(connection, name, prepared.binning_hash, before, prepared.monitor.drift.min_rows, CARRIED)
     return History(
         baseline, plan_rollup(connection, prepared, window, left_out), carried, tuple(accepted), WIDEN ** min(false, MOST_FALSE)
+    )
+
+
+def pinned(history: History) -> dict[str, Any]:
+    """What a run keeps of its history beside the baseline, to be judged the same way again."""
+    return {
+        "carried": [[w.window.start.isoformat(), w.revision] for w in history.carried],
+        "accepted": [[since.isoformat(), list(columns) if columns else None] for since, columns in history.accepted], "widen": history.widen,
+    }
+
+
+def unpinned(connection: Connection, name: str, history: History, run: Row[Any]) -> History:
+    """The history that a stored run was judged against, as far as its profiles are still kept."""
+    kept = (run.plan or {}).get("pinned", {})
+    return replace(
+        history, baseline=runs.baseline_of(connection, name, run.baseline), carried=runs.baseline_of(connection, name, kept.get("carried", [])),
+        accepted=tuple((datetime.fromisoformat(since), tuple(columns) if columns else None) for since, columns in kept.get("accepted", [])),
+        widen=float(kept.get("widen", 1.0)),
     )

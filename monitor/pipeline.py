@@ -18,11 +18,12 @@ from monitor import __version__
 from monitor.alerting.drift import decide, raised, settled
 from monitor.alerting.fold import DEFERRED, DRIFT_RULE
 from monitor.alerting.violations import beside
-from monitor.announce import Announcer, Committed
+from monitor.announce import LABELS_LATE, LABELS_UNKNOWN, Announcer, Committed
 from monitor.clock import Clock
 from monitor.config.model import Config, MonitorConfig
 from monitor.config.types import format_budget
-from monitor.history import History, history_of
+from monitor.history import History, history_of, pinned
+from monitor.labelling import Calibrations, compared, late, renewed, says_the_same, unknown
 from monitor.ports import (
     BaselineWindow,
     Observation,
@@ -65,6 +66,7 @@ class Pipeline:
         self.clock = clock
         self.owner = owner
         self.fences: dict[str, int] = {}
+        self.calibrations = Calibrations(store, workers, clock)
         self._prepared: dict[str, tuple[str, Prepared]] = {}
         self._key: bytes | None = None
         self.aborting = threading.Event()
@@ -152,17 +154,21 @@ class Pipeline:
     # -- judging one window
 
     def judge(
-        self, prepared: Prepared, window: Window, stored: StoredScan | None = None,
+        self, prepared: Prepared, window: Window, stored: StoredScan | None = None, *, save: bool = True,
     ) -> tuple[Outcome, datetime, tuple[BaselineWindow, ...]]:
-        """Scan (or take what is ``stored``) and judge; nothing is stored."""
+        """Scan (or take what is ``stored``) and judge; nothing is stored but (``save``) what the reference's labels teach."""
         now = self.clock.now()
         moment = as_of(now, window, prepared.lateness)
         past = self.history(prepared, window)
         job = RunJob(
             prepared.monitor, prepared.settings, prepared.binning, prepared.key, window, moment, now, past.baseline, prepared.reference,
             stored, past.rollup, self._keys(prepared.monitor.name, window), past.carried, past.accepted, past.widen,
+            *self.calibrations.of(prepared, save=save),
         )
-        return self.workers.run(job), moment, past.baseline
+        outcome: Outcome = self.workers.run(job)
+        quality = compared(self.store, prepared, self.workers, window, outcome.sections["quality"], outcome.quality_counts)
+        outcome = replace(outcome, sections={**outcome.sections, "quality": quality}, plan={**outcome.plan, "pinned": pinned(past)})
+        return outcome, moment, past.baseline
 
     def _keys(self, name: str, window: Window) -> tuple[tuple[datetime, bytes], ...]:
         if self.store is None:
@@ -186,7 +192,7 @@ class Pipeline:
         if window is None:
             window = self.newest_closed(prepared)
         try:
-            outcome, moment, baseline = self.judge(prepared, window)
+            outcome, moment, baseline = self.judge(prepared, window, save=False)
         except (SourceError, WorkerError) as error:
             return error_object(name, window, as_of(self.clock.now(), window, prepared.lateness), str(error))
         spent, owner_spent = self._spent(prepared.monitor)
@@ -271,10 +277,11 @@ class Pipeline:
             if run is not None and not run.error and run.binning == prepared.binning_hash:
                 kept = runs.profile_of(connection, name, window.start, run.revision)
                 counts = runs.profile_of(connection, name, window.start, run.revision, "quality")
+                outputs = runs.profile_of(connection, name, window.start, run.revision, "outputs")
         if run is None or kept is None:
             why = "it has no stored profile under today's binning"
             raise PlanChanged(f"monitor {name}: {window}: {why}: its rows must be counted, with driftd backfill {name} --again")
-        return StoredScan(kept, counts, run.labelled, run.plan or {}, run.fingerprint, run.snapshot)
+        return StoredScan(kept, counts, run.labelled, run.plan or {}, run.fingerprint, run.snapshot, outputs, run.sections.get("quality"))
 
     def evaluate(self, name: str, window: Window, *, notify: bool = True, stored: StoredScan | None = None) -> str:
         """Evaluate one window, from its rows or from a ``stored`` scan, and commit all that follows; answers its verdict."""
@@ -382,9 +389,15 @@ class Pipeline:
             old = runs.current_run(connection, name, window.start)
             if old is None or old.error:
                 return False
-            kept = [r for r in runs.results_of(connection, old.id) if r.family != "quality" and r.rule != "service.labels"]
+            before = runs.results_of(connection, old.id)
+            kept = [r for r in before if r.family != "quality" and r.rule != "service.labels"]
+        section = old.sections.get("quality") or {}
+        searched = "weakest" in section and section.get("state") == "final"
+        job = QualityJob(prepared.monitor, prepared.settings, prepared.key, window, now, prepared.binning, searched)
         try:
-            answer: QualityAnswer = self.workers.run(QualityJob(prepared.monitor, prepared.settings, prepared.key, window, now))
+            answer = renewed(old.sections.get("quality"), before, self.workers.run(job))
+            quality = compared(self.store, prepared, self.workers, window, answer.section, answer.counts)
+            answer = replace(answer, section=quality or answer.section)
         except (SourceError, WorkerError, DriftdError) as error:
             if isinstance(error, StoreError):
                 raise
@@ -395,7 +408,7 @@ class Pipeline:
             current = runs.current_run(connection, name, window.start)
             if current is None or current.id != old.id:
                 return False
-            if old.sections.get("quality") == answer.section:
+            if says_the_same(old.sections.get("quality"), answer.section):
                 connection.execute(_touch(old, now))
                 return False
             self._insert_relabelled(connection, prepared, old, kept, answer, now)
@@ -471,9 +484,18 @@ class Pipeline:
                 connection, name, newest_event=seen.newest_event, newest_write=seen.newest_write, silent_since=silent,
                 labels_seen=seen.labels_seen,
             )
+            window, announcer = prepared.grid.at(seen.newest_event or now), Announcer(self.config, prepared)
             if row is not None and (row.silent_since is None) != (silent is None):
-                window = prepared.grid.at(seen.newest_event or now)
-                Announcer(self.config, prepared).silence(connection, window, now, silent)
+                announcer.silence(connection, window, now, silent)
+            if prepared.monitor.labels is not None:
+                give_up = prepared.monitor.labels.give_up + timedelta(seconds=prepared.settings.size_seconds)
+                recent = [r for r in runs.recent_runs(connection, name, since=max(now - give_up, prepared.settings.start)) if not r.error]
+                ended = prepared.end is not None and now > prepared.end + give_up
+                why = "" if ended else late(connection, prepared.monitor, recent, seen, now)
+                announcer.beside(connection, LABELS_LATE, window, now, why, "warn")
+                strange = unknown(prepared.monitor, seen)
+                if strange is not None:
+                    announcer.beside(connection, LABELS_UNKNOWN, window, now, strange, "warn")
 
 
 def _touch(old: Row[Any], now: datetime) -> Any:

@@ -50,6 +50,10 @@ class Source(Protocol):
         """What version of the source was read last, where it has versions; else empty."""
         ...
 
+    def lineage(self, timestamp: str | None, window: Window) -> dict[str, Any]:
+        """What the rows of ``window`` are read from: files with size and time of change, or table, query and fingerprint."""
+        ...
+
     def extent(self, timestamp: str) -> Extent:
         """The outermost event times, and how late files are against their rows."""
         ...
@@ -190,7 +194,10 @@ class BaselineWindow:
 
 @dataclass(frozen=True, slots=True)
 class StoredScan:
-    """What an earlier scan of a window left: its profile, label counts and lineage. ``plan`` is that of `Outcome`."""
+    """What an earlier scan of a window left: profile, label counts, outputs by slice, quality section, lineage.
+
+    ``plan`` is that of `Outcome`.
+    """
 
     profile: bytes
     counts: bytes | None
@@ -198,6 +205,8 @@ class StoredScan:
     plan: dict[str, Any]
     fingerprint: str
     snapshot: str
+    outputs: bytes | None = None
+    quality: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +237,7 @@ class RunJob(Job):
 
     ``keys`` are the digests of earlier windows' keys, oldest first; ``carried`` the windows just before that were too small to
     judge; ``accepted`` from when on the level of which columns (None: of all) is normal; ``widen`` multiplies the chances of
-    alarm after false ones.
+    alarm after false ones. ``calibration`` is what `CalibrationJob` learned, ``uncalibrated`` why it is missing.
     """
 
     settings: Settings
@@ -245,6 +254,8 @@ class RunJob(Job):
     carried: tuple[BaselineWindow, ...] = ()
     accepted: tuple[tuple[datetime, tuple[str, ...] | None], ...] = ()
     widen: float = 1.0
+    calibration: bytes | None = None
+    uncalibrated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,12 +296,80 @@ class HistoryJob(Job):
 
 @dataclass(frozen=True, slots=True)
 class QualityJob(Job):
-    """Count one window's labels again. Answer: `QualityAnswer`."""
+    """Count one window's labels again; its weakest slices unless they are ``searched``. Answer: `QualityAnswer`."""
 
     settings: Settings
     key: bytes
     window: Window
     now: datetime
+    binning: str
+    searched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationJob(Job):
+    """Count the labels of the reference windows, to learn what scores mean. Answer: the counts as bytes, the share labelled."""
+
+    settings: Settings
+    binning: str
+    windows: tuple[Window, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CompareJob(Job):
+    """Compare two versions over stored counts by window start. Answer: a dict, see `monitor.evaluation.versions`.
+
+    ``spans`` are windows whose rows may be read for DeLong's test; none without.
+    """
+
+    settings: Settings
+    first: str
+    second: str
+    windows: tuple[tuple[datetime, bytes], ...]
+    metric: str | None = None
+    margin: float = 0.01
+    spans: tuple[Window, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WeakestJob(Job):
+    """Search the weakest slices of a window. Answer: a dict, see `monitor.evaluation.weakest`, or None."""
+
+    settings: Settings
+    binning: str
+    key: bytes
+    window: Window
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HoursJob(Job):
+    """Count what each version did in each hour. Answer: a tuple of `ProfiledWindow`."""
+
+    settings: Settings
+    hours: tuple[datetime, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentJob(Job):
+    """Judge ``version``, first seen in the hour ``first``, against ``previous``. Answer: `DeploymentAnswer`."""
+
+    settings: Settings
+    version: str
+    previous: str
+    first: datetime
+    hours: tuple[ProfiledWindow, ...]
+    calibration: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentAnswer:
+    """The verdict, what it rests on, and the newest hour that it knows."""
+
+    verdict: str
+    body: dict[str, Any]
+    newest: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +388,10 @@ class ObserveJob(Job):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Newest event and write, fingerprints by window start, and the labelled share by window start."""
+    """Newest event and write, fingerprints by window start, labelled share and rows by window start.
+
+    ``unknown_labels`` of the ``label_rows`` since the first open window are of no prediction in the open windows.
+    """
 
     newest_event: datetime | None
     newest_write: datetime | None
@@ -317,6 +399,9 @@ class Observation:
     labelled: dict[datetime, float]
     labels_seen: str
     usual_gap: float | None = None
+    unknown_labels: int = 0
+    label_rows: int = 0
+    window_rows: dict[datetime, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

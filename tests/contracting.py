@@ -49,6 +49,9 @@ class TableSource:
     def snapshot(self) -> str:
         return ""
 
+    def lineage(self, timestamp: str | None, window: Window) -> dict[str, Any]:
+        return {}
+
     def extent(self, timestamp: str) -> Extent:
         return Extent(None, None, None, self.table.num_rows)
 

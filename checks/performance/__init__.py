@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from checks.core.registry import Registry
 from checks.core.result import Statistic
@@ -14,34 +14,41 @@ class Metric:
 
     Parameters
     ----------
-    function : ``QualityCounts -> Statistic``.
+    function : ``QualityCounts -> Statistic``; with ``needs_costs`` it takes the owner's cost matrix, too.
     tasks : the tasks it is defined for.
     needs_score : whether it reads the score and not only the prediction.
+    per_class : whether a multiclass task has one value of it for each class.
     """
 
-    def __init__(self, function: Callable[[QualityCounts], Statistic], tasks: tuple[str, ...], needs_score: bool) -> None:
+    def __init__(self, function: Callable[..., Statistic], tasks: tuple[str, ...], needs_score: bool, needs_costs: bool, per_class: bool) -> None:
         self.function = function
         self.tasks = tasks
         self.needs_score = needs_score
+        self.needs_costs = needs_costs
+        self.per_class = per_class
 
-    def __call__(self, counts: QualityCounts) -> Statistic:
-        return self.function(counts) if counts.rows else Statistic.nothing()
+    def __call__(self, counts: QualityCounts, costs: Mapping[tuple[str, str], float] | None = None) -> Statistic:
+        if not counts.rows:
+            return Statistic.nothing()
+        return self.function(counts, costs or {}) if self.needs_costs else self.function(counts)
 
 
 METRICS: Registry[Metric] = Registry("metric", "checks.performance", "driftd.metrics")
 
 
-def metric(kind: str, *, tasks: tuple[str, ...] = ("binary",), needs_score: bool = False) -> Callable[[Callable[[QualityCounts], Statistic]], Metric]:
+def metric(
+    kind: str, *, tasks: tuple[str, ...] = ("binary",), needs_score: bool = False, needs_costs: bool = False, per_class: bool = False,
+) -> Callable[[Callable[..., Statistic]], Metric]:
     """Register the decorated function as the metric ``kind``."""
 
-    def wrap(function: Callable[[QualityCounts], Statistic]) -> Metric:
-        return METRICS.register(kind)(Metric(function, tasks, needs_score))
+    def wrap(function: Callable[..., Statistic]) -> Metric:
+        return METRICS.register(kind)(Metric(function, tasks, needs_score, needs_costs, per_class))
 
     return wrap
 
 
 DEFAULT_METRICS = {
     "binary": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"),
-    "multiclass": ("accuracy",),
-    "regression": ("mae", "rmse"),
+    "multiclass": ("accuracy", "macro_f1"),
+    "regression": ("mae", "rmse", "bias", "r2"),
 }

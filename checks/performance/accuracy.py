@@ -11,4 +11,4 @@ from checks.performance.counts import QualityCounts
 @metric("accuracy", tasks=("binary", "multiclass"))
 def accuracy(counts: QualityCounts) -> Statistic:
     """The share of labelled rows whose prediction equals the label, in [0, 1], with Wilson's 95% interval."""
-    return proportion(counts.correct, counts.rows)
+    return proportion(counts.correct, counts.weight, counts.scale)

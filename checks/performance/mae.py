@@ -10,5 +10,5 @@ from checks.performance.counts import QualityCounts
 
 @metric("mae", tasks=("regression",))
 def mae(counts: QualityCounts) -> Statistic:
-    """The mean of ``|prediction - label|`` in the unit of the label, range [0, inf), with a normal 95% interval."""
-    return mean(counts.absolute_error, counts.square_error, counts.rows, "label")
+    """The mean of ``|prediction - label|`` in the unit of the label, range [0, inf)."""
+    return mean(counts.absolute_error, counts.square_error, counts.weight, "label", counts.scale, counts.absolute_cube or None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from checks.core.window import Window
 
@@ -56,6 +57,7 @@ class Evidence:
     kill_switch: bool = False
     held_by: str = ""
     decided_at: datetime | None = None
+    compared: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Proposal:
 
 
 def propose(evidence: Evidence) -> Proposal:
-    """Evaluate guards 1 to 6."""
+    """Evaluate guards 1 to 6, and what a comparison of both versions says where there is one."""
     ordered = sorted(evidence.witnesses, key=lambda w: w.window.start)
     live = _live(ordered)
     breaching = [w for w in ordered if any(w.rules.get(rule) in ("warn", "fail") for rule in evidence.rules)]
@@ -96,9 +98,40 @@ def propose(evidence: Evidence) -> Proposal:
         _attribution(evidence, ordered, recent, live, previous, target),
         _versions(evidence, live, target),
         _frequency(evidence),
-        _timely(evidence, ordered),
+        _timely(evidence, ordered), *_comparison(evidence, live, target),
     )
     return Proposal(live or "", target, guards)
+
+
+def propose_release(evidence: Evidence, version: str, previous: str, since: datetime, sentence: str) -> Proposal:
+    """Evaluate the guards for a new version that its watch found to be worse than the one before it."""
+    ordered = sorted(evidence.witnesses, key=lambda w: w.window.start)
+    target = previous if evidence.to_version == "last_good" else evidence.to_version
+    target = evidence.fallback or target
+    mine = [w for w in ordered if w.version == target and w.window.start < since][-evidence.clear :]
+    healthy = bool(mine) and all(w.verdict != "fail" for w in mine)
+    soon = evidence.now - since < evidence.attribution
+    detail = f"{version} was first seen {since:%Y-%m-%d %H:%MZ}" + ("" if soon else ", too long ago to blame it for what happens now")
+    detail += f"; {target} did not fail in its last {len(mine)} windows" if healthy else f"; {target} did not serve, or failed, before it"
+    return Proposal(version, target, (
+        _family(evidence), Guard("evidence", True, f"hour by hour against {previous}: {sentence}"),
+        Guard("attribution", soon and (healthy or target == evidence.fallback), detail), _versions(evidence, version, target),
+        _frequency(evidence), _timely(evidence, ordered), *_comparison(evidence, version, target),
+    ))
+
+
+def _comparison(evidence: Evidence, live: str | None, target: str) -> tuple[Guard, ...]:
+    """Where both versions served the same windows, what their comparison says of going back; nothing where they did not."""
+    found = evidence.compared
+    if not found or {found.get("first_version"), found.get("second_version")} != {live, target} or not live:
+        return ()
+    verdict = str(found.get("verdict"))
+    if found.get("first_version") == live:  # the verdict is on the second version
+        verdict = {"better": "worse", "worse": "better"}.get(verdict, verdict)
+    said = f"on the same windows {live} is {verdict} by {found.get('metric')}"
+    if verdict in ("better", "equivalent"):
+        return (Guard("comparison", False, f"{said}: going back to {target} would not help"),)
+    return (Guard("comparison", True, said),)
 
 
 def _live(ordered: Sequence[Witness]) -> str | None:

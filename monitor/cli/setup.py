@@ -46,7 +46,7 @@ def plan(context: typer.Context, as_json: Annotated[bool, typer.Option("--json",
     workers, found = inline_workers(), {}
     for name, monitor in config.monitors.items():
         settings = workers.run(ResolveJob(monitor, system_clock().now()))
-        found[name] = _effective(config, monitor, settings, metrics_of(monitor) if monitor.labels else [])
+        found[name] = _effective(config, monitor, settings, metrics_of(monitor)[0] if monitor.labels else [])
     if as_json:
         print_json(found)
         return

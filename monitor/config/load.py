@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from checks.core.errors import ConfigError, ContractError
 from contracts.document import Lined, read_yaml
 from monitor.config.model import Config, MonitorConfig
+from monitor.config.quality import ESTIMATED
 from monitor.config.references import Place, resolve
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
@@ -217,14 +218,24 @@ def _monitor(
     merged = {**_merge(defaults, body), "name": name}
     built: MonitorConfig | None = _validate(file, MonitorConfig, merged, place, errors, {"source": source, "base": base})
     if built is not None:
+        own = {item.name for item in built.quality.custom}
         for section, known, noun in (
-            ("quality", registries.metrics, "metric"), ("drift", registries.statistics, "statistic"),
+            ("quality", {*registries.metrics, *own}, "metric"), ("drift", set(registries.statistics), "statistic"),
         ):
             limits = getattr(built, section).limits
-            for kind in [name.partition("[")[0] if section == "drift" else name for name in limits]:
+            for name in limits:
+                kind = name.removeprefix(ESTIMATED if section == "quality" else "").partition("[")[0]
                 if kind not in known:
                     message = f"there is no {noun} {kind!r}; allowed are {', '.join(sorted(known))}"
-                    errors.append(str(file.error((*place, section, "limits", kind), message)))
+                    errors.append(str(file.error((*place, section, "limits", name), message)))
+                elif kind in own and name != kind:
+                    errors.append(str(file.error((*place, section, "limits", name), f"{kind} is a custom metric: it needs no labels and has no classes")))
+        for index, item in enumerate(built.quality.custom):
+            if item.name in registries.metrics:
+                errors.append(str(file.error((*place, "quality", "custom", index), f"{item.name!r} is the name of a metric; give it another")))
+        asked = {*(built.quality.metrics or []), *(n.removeprefix(ESTIMATED) for n in built.quality.limits)}
+        if "business_value" in asked and not built.quality.costs:
+            errors.append(str(file.error((*place, "quality", "costs"), "business_value needs costs, such as {tp: 5, fp: -1, fn: -20, tn: 0}")))
         for index, kind in enumerate(built.drift.statistics or []):
             if kind not in registries.statistics:
                 message = f"there is no statistic {kind!r}; allowed are {', '.join(sorted(registries.statistics))}"

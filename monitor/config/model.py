@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
+from monitor.config.quality import Kpi, Parity, Quality
 from monitor.config.types import (
     AutoDuration,
     BudgetField,
@@ -30,6 +31,7 @@ class Columns(Section):
     version: str | None = None
     latency: str | None = None
     status: str | None = None
+    weight: str | None = None
     ignore: list[str] = []
     personal: list[str] = []
 
@@ -38,7 +40,7 @@ class Columns(Section):
         """Role by column name, for the columns that are no features."""
         named = {
             "timestamp": self.timestamp, "id": self.id, "prediction": self.prediction, "score": self.score,
-            "version": self.version, "latency": self.latency, "status": self.status,
+            "version": self.version, "latency": self.latency, "status": self.status, "weight": self.weight,
         }
         return {column: role for role, column in named.items() if column}
 
@@ -52,6 +54,7 @@ class Labels(Section):
     timestamp: str | None = None
     complete: Annotated[float, Field(gt=0, le=1)] = 0.95
     give_up: Duration = timedelta(days=14)
+    late_after: AutoDuration = "auto"
 
     @field_validator("source", mode="before")
     @classmethod
@@ -148,24 +151,10 @@ class Drift(Section):
         return value
 
 
-class Quality(Section):
-    """Metrics and slices."""
-
-    metrics: list[str] | None = None
-    slices: list[str | list[str]] = []
-    min_rows: Annotated[int, Field(ge=1)] = 200
-    limits: dict[str, ThresholdConfig] = {}
-
-    @property
-    def slice_keys(self) -> list[tuple[str, ...]]:
-        """Each slice as a tuple of columns."""
-        return [(key,) if isinstance(key, str) else tuple(key) for key in self.slices]
-
-
 class Service(Section):
-    """Limits on latency and errors, and when silence is an incident."""
+    """Limits on latency, errors and traffic (rows against the usual for the hour), and when silence is an incident."""
 
-    limits: dict[Literal["latency_p50", "latency_p95", "latency_p99", "error_share"], ThresholdConfig] = {}
+    limits: dict[Literal["latency_p50", "latency_p95", "latency_p99", "error_share", "traffic"], ThresholdConfig] = {}
     silent_after: AutoDuration = "auto"
 
 
@@ -256,6 +245,8 @@ class MonitorConfig(Section):
     task: Literal["binary", "multiclass", "regression"] = "binary"
     quality: Quality = Quality()
     service: Service = Service()
+    kpis: dict[str, Kpi] = {}
+    parity: Parity | None = None
     alerts: Alerts = Alerts()
     rollback: RollbackConfig = RollbackConfig()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import singledispatchmethod
 from typing import Any, Generic, TypeVar
 
 from checks.calibration.structural import find_breaks
-from checks.core.errors import DriftdError, PlanChanged, SchemaError, SourceError
+from checks.core.errors import PlanChanged, SchemaError, SourceError
 from checks.core.outputs import OutputCounts
 from checks.core.profile import Binning, Profile, merge
 from checks.core.window import Window, WindowGrid
@@ -23,13 +23,19 @@ from monitor.config.model import MonitorConfig
 from monitor.evaluation import drift as drifting
 from monitor.evaluation import sections
 from monitor.evaluation.contract import Setting, Usual, bind_contract, judge_contract, lineage_of, nested_of
-from monitor.evaluation.quality import check_columns, judge_quality, stored_quality
+from monitor.evaluation.estimates import learn_reference
+from monitor.evaluation.labelled import counted, quality_of_run
+from monitor.evaluation.quality import Question
 from monitor.evaluation.resolve import resolve
 from monitor.evaluation.scan import sample_rows, scan
 from monitor.ports import (
     BaselineWindow,
+    CalibrationJob,
+    CompareJob,
+    DeploymentJob,
     EvidentlyJob,
     HistoryJob,
+    HoursJob,
     Job,
     NormalJob,
     ObserveJob,
@@ -48,6 +54,7 @@ from monitor.ports import (
     Settings,
     Source,
     VersionsJob,
+    WeakestJob,
 )
 from monitor.profiling.binning import build_binning
 from monitor.profiling.plan import Plan, changes, service_rules
@@ -216,7 +223,7 @@ class Evaluator:
             for violation in violations:
                 if violation["verdict"] == "fail" and violation["column"]:
                     reported.setdefault(violation["column"], violation["rule"])
-        quality = self._quality(job, types) if monitor.labels is not None else None
+        quality = quality_of_run(job, self._question(job, binning), types, binning, profile, self._source)
         past = drifting.past_of(job, baseline)
         breaks = drifting.still_breaks(job, past, binning, profile, find_breaks(binning, profile, baseline or [reference]))
         output = drifting.judge_output(job, past, binning, profile)
@@ -281,7 +288,7 @@ class Evaluator:
             scanned = scan(source, plan, types, name, job.window, promised)
             return Scanned(
                 scanned.profile, types, bound, scanned.failed, scanned.unreadable, fingerprint, source.snapshot(),
-                {**lineage, "failed": dict(scanned.failed), "unreadable": dict(scanned.unreadable), "apart": dict(scanned.apart)},
+                {**lineage, "source": source.lineage(name, job.window) if types else {}, "failed": dict(scanned.failed), "unreadable": dict(scanned.unreadable), "apart": dict(scanned.apart)},
                 scanned.apart, setting,
             )
         found = changes(stored.plan, lineage)
@@ -293,6 +300,8 @@ class Evaluator:
             )
         failed, unreadable = stored.plan.get("failed", {}), stored.plan.get("unreadable", {})
         profile = Profile.from_bytes(stored.profile, binning)
+        if stored.outputs is not None:
+            profile.outputs = Profile.from_bytes(stored.outputs, binning).outputs
         apart = stored.plan.get("apart", {})
         return Scanned(
             profile, types, bound, failed, unreadable, fingerprint, stored.snapshot, {**stored.plan, **lineage}, apart, setting
@@ -341,33 +350,10 @@ class Evaluator:
             found["sentence"] += f"; {rollup.missing} of its windows could not be read"
         return found, results, tuple(days)
 
-    def _quality(self, job: RunJob, types: dict[str, str]) -> QualityAnswer:
-        if not types:
-            return QualityAnswer({"verdict": "no_data", "state": "waiting", "labelled": 0.0, "metrics": []}, (), b"", 0.0)
-        if job.stored is not None and job.stored.counts:
-            duplicates = int(job.stored.plan.get("duplicate_ids", 0))
-            answer = stored_quality(job.monitor, job.stored.counts, job.stored.labelled or 0.0, duplicates, job.window, job.now)
-            passed = RuleResult("service.labels", "service", "pass")
-            return replace(answer, results=(*answer.results, passed))
-        try:
-            return self._labelled(job.monitor, job.settings, job.window, job.now, job.key, types)
-        except DriftdError as error:  # a broken label source must not hide the other sections
-            section = {"verdict": "error", "state": "waiting", "labelled": 0.0, "metrics": [], "reason": str(error)}
-            rule = RuleResult("service.labels", "service", "warn", reason=f"quality cannot be known: {error}")
-            return QualityAnswer(section, (rule,), b"", 0.0)
-
-    def _labelled(
-        self, monitor: MonitorConfig, settings: Settings, window: Window, now: Any, key: bytes, types: dict[str, str],
-    ) -> QualityAnswer:
-        assert monitor.labels is not None
-        check_columns(monitor, types)
-        contract = self._contract(monitor, None, None, {})
-        private = frozenset(monitor.columns.personal) | (contract.classified if contract else frozenset())
-        answer = judge_quality(
-            monitor, settings, self._source(monitor.source), self._source(monitor.labels.source), window, now, key, private
-        )
-        passed = RuleResult("service.labels", "service", "pass")
-        return QualityAnswer(answer.section, (*answer.results, passed), answer.counts, answer.labelled, answer.duplicate_ids)
+    def _question(self, job: Any, binning: Binning | None) -> Question:
+        contract = self._contract(job.monitor, None, None, {})
+        private = frozenset(job.monitor.columns.personal) | (contract.classified if contract else frozenset())
+        return Question(job.monitor, job.settings, job.window, job.now, job.key, private, binning)
 
     @answer.register
     def _(self, job: ProfileJob) -> tuple[ProfiledWindow, ...]:
@@ -395,7 +381,47 @@ class Evaluator:
         types = self._source(job.monitor.source).types_in(job.monitor.columns.timestamp, job.window)
         if not types:
             raise SchemaError(f"monitor {job.monitor.name}: the rows of {job.window} are gone")
-        return self._labelled(job.monitor, job.settings, job.window, job.now, job.key, types)
+        binning = self._binning(job.binning)
+        answer = counted(self._question(job, binning), binning, types, self._source, searched=job.searched)
+        if answer.section["verdict"] == "error" and answer.section.get("reason"):
+            raise SchemaError(f"monitor {job.monitor.name}: {answer.section['reason']}")
+        return answer
+
+    @answer.register
+    def _(self, job: CalibrationJob) -> tuple[bytes, float]:
+        assert job.monitor.labels is not None
+        source, labels = self._source(job.monitor.source), self._source(job.monitor.labels.source)
+        return learn_reference(job.monitor, job.settings, source, labels, job.windows, job.now, self._binning(job.binning))
+
+    @answer.register
+    def _(self, job: CompareJob) -> dict[str, Any]:
+        from monitor.evaluation.versions import compare_versions
+
+        if job.spans and job.monitor.labels is not None:
+            return compare_versions(job, self._source(job.monitor.source), self._source(job.monitor.labels.source))
+        return compare_versions(job)
+
+    @answer.register
+    def _(self, job: WeakestJob) -> dict[str, Any] | None:
+        from monitor.evaluation.weakest import find_weakest
+
+        binning, source = self._binning(job.binning), self._source(job.monitor.source)
+        types = source.types_in(job.monitor.columns.timestamp, job.window)
+        if job.monitor.labels is None or not types:
+            return None
+        return find_weakest(self._question(job, binning), binning, source, self._source(job.monitor.labels.source), types)
+
+    @answer.register
+    def _(self, job: HoursJob) -> tuple[ProfiledWindow, ...]:
+        from monitor.evaluation.deployment import count_hours
+
+        return count_hours(job, self._source(job.monitor.source))
+
+    @answer.register
+    def _(self, job: DeploymentJob) -> Any:
+        from monitor.evaluation.deployment import judge_deployment
+
+        return judge_deployment(job)
 
     @answer.register
     def _(self, job: ObserveJob) -> Any:

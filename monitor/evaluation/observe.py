@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
+import numpy as np
 import pyarrow.compute as pc
 
 from checks.core.window import Window
 from monitor.evaluation.quality import read_table
 from monitor.ports import Engine, Observation, ObserveJob, Source
-from monitor.profiling.quality import flat
+from monitor.profiling.joining import flat, join_codes
 
 
 def observe(job: ObserveJob, source: Source, labels: Source | None) -> Observation:
@@ -30,25 +32,44 @@ def observe(job: ObserveJob, source: Source, labels: Source | None) -> Observati
         text = labels.fingerprint(timed, span) + first.start.isoformat() + last.end.isoformat()
         seen = hashlib.sha256(text.encode()).hexdigest()[:16]
         if seen != job.labels_seen:
-            shares = _shares(job, source, labels, span)
+            return _shares(job, source, labels, span, Observation(extent.last, extent.written, prints, shares, seen, extent.gap))
     return Observation(extent.last, extent.written, prints, shares, seen, extent.gap)
 
 
-def _shares(job: ObserveJob, source: Source, labels: Source, span: Window) -> dict[datetime, float]:
+def _shares(job: ObserveJob, source: Source, labels: Source, span: Window, seen: Observation) -> Observation:
     identifier, label = job.settings.label_id or "", job.settings.label_column or ""
     timed = job.settings.label_timestamp
     table = read_table(labels, [identifier, label], timed, span if timed else None)
     if table is None:
-        return {}
+        return seen
     table = table.filter(pc.is_valid(table.column(label)))
     known = flat(table, identifier)
     column = job.monitor.columns.id or ""
-    shares = {}
+    shares: dict[datetime, float] = {}
+    sizes: dict[datetime, int] = {}
+    unmatched = np.ones(len(known), bool)
     for window in job.labels:
         rows = read_table(source, [column], job.monitor.columns.timestamp, window)
         if rows is None:
             continue
-        ids = flat(rows, column)
-        inside = pc.is_in(ids, value_set=known.cast(ids.type))
-        shares[window.start] = (pc.sum(inside).as_py() or 0) / rows.num_rows
-    return shares
+        codes, label_codes = join_codes(flat(rows, column), known)
+        there = np.zeros(max(int(codes.max(initial=-1)), int(label_codes.max(initial=-1))) + 2, bool)
+        there[label_codes[label_codes >= 0]] = True
+        shares[window.start] = float(there[codes[codes >= 0]].sum()) / rows.num_rows
+        sizes[window.start] = rows.num_rows
+        there[:] = False
+        there[codes[codes >= 0]] = True
+        unmatched &= ~(there[np.maximum(label_codes, 0)] & (label_codes >= 0))
+    first, last = job.labels[0], job.labels[-1]
+    give_up = job.monitor.labels.give_up if job.monitor.labels is not None else timedelta(0)
+    # What is not open to labels: the rows since the last window that was evaluated, and those before the first one.
+    for beyond in (Window(last.end, max(job.now, last.end)), Window(first.start - give_up, first.start)):
+        if timed is None or unmatched.sum() <= 0.5 * len(known) or beyond.start == beyond.end:
+            break
+        rows = read_table(source, [column], job.monitor.columns.timestamp, beyond)
+        if rows is not None:
+            codes, label_codes = join_codes(flat(rows, column), known)
+            unmatched &= ~np.isin(label_codes, codes[codes >= 0])
+    if timed is None:
+        unmatched[:] = False
+    return replace(seen, labelled=shares, window_rows=sizes, unknown_labels=int(unmatched.sum()), label_rows=len(known))

@@ -29,7 +29,7 @@ def binned_columns(monitor: MonitorConfig, types: Mapping[str, str]) -> dict[str
     found = {}
     for name, kind in types.items():
         role = roles.get(name, "feature")
-        if role in ("timestamp", "id", "version") or name in monitor.columns.ignore:
+        if role in ("timestamp", "id", "version", "weight") or name in monitor.columns.ignore:
             continue
         if kind in ("integer", "number", "string", "boolean", "null"):
             found[name] = role

@@ -1,229 +1,448 @@
-"""Predictions joined with their labels by id, and counted per slice."""
+"""Predictions joined with their labels by id, and counted per slice and per model version."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from checks.core.binning import Binning
 from checks.core.errors import SchemaError
-from checks.core.outputs import SCORE_BINS
-from checks.performance.counts import CLIP, QualityCounts
+from checks.core.expression import Expression
+from checks.core.outputs import ALL, OTHER, SCORE_BINS
+from checks.core.sketch import Sketch, cells_of
+from checks.performance.counts import SUMS, QualityCounts
+from checks.performance.methods.counted import Counted, Pairs, of_sums
+from monitor.alerting.lateness import AGES
+from monitor.arrow_types import to_micros
+from monitor.config.quality import Cut
+from monitor.profiling import tally
 from monitor.profiling.arrow import category_texts
-from monitor.profiling.plan import private_category
+from monitor.profiling.cuts import Cutting, cut_rows
+from monitor.profiling.joining import EARLY, flat, join_codes, last_of_each, newest_labels
+from monitor.profiling.values import values_of
 
-MOST_SLICES = 200
-MISSING = "(missing)"
 TRUE, FALSE = {"1", "true", "yes", "y", "t", "1.0"}, {"0", "false", "no", "n", "f", "0.0"}
+MOST_CLASSES = 200
+MOST_VERSIONS = 10
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be counted, and which column is what.
+
+    ``weight`` and ``version`` may be None; rows of a ``shadow`` version count for that version alone. ``end`` is the window's end,
+    from which ages of labels are counted; ``now`` leaves out labels dated later.
+    """
+
+    task: str
+    id: str
+    label_id: str
+    label: str
+    label_time: str | None = None
+    prediction: str | None = None
+    score: str | None = None
+    weight: str | None = None
+    version: str | None = None
+    timestamp: str | None = None
+    cuts: Sequence[Cut] = ()
+    custom: Sequence[tuple[str, Expression]] = ()
+    shadow: frozenset[str] = frozenset()
+    private: frozenset[str] = frozenset()
+    key: bytes = b""
+    binning: Binning | None = None
+    end: datetime | None = None
+    now: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Counts per slice, and what was noticed about the ids and labels of a window."""
+    """Counts of a window, and what was noticed about its ids and labels.
 
-    slices: dict[str, QualityCounts]
+    ``failed`` says why a cut could not be made, by its title, ``broken`` the same of a custom metric.
+    """
+
+    counted: Counted
     rows: int
     labelled: int
-    duplicate_ids: int
-    null_ids: int
-    contradicting: int
+    duplicate_ids: int = 0
+    null_ids: int = 0
+    contradicting: int = 0
+    repeated: int = 0
+    future: int = 0
+    early: int = 0
     notes: tuple[str, ...] = field(default=())
+    failed: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
         return self.labelled / self.rows if self.rows else 0.0
 
-
-def join_codes(ids: pa.Array, label_ids: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both id columns as codes of one dictionary; a null id is -1."""
-    if logical(ids) != logical(label_ids):
-        ids, label_ids = ids.cast(pa.string()), label_ids.cast(pa.string())
-    if pa.types.is_dictionary(ids.type):
-        ids = ids.dictionary_decode()
-    if pa.types.is_dictionary(label_ids.type):
-        label_ids = label_ids.dictionary_decode()
-    both = pa.concat_arrays([ids, label_ids.cast(ids.type)]).dictionary_encode()
-    codes = both.indices.fill_null(-1).cast(pa.int64()).to_numpy(zero_copy_only=False)
-    return codes[: len(ids)], codes[len(ids) :]
+    @property
+    def slices(self) -> dict[str, QualityCounts]:
+        return self.counted.slices
 
 
-def logical(values: pa.Array) -> str:
-    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    return "integer" if pa.types.is_integer(kind) else "text" if not pa.types.is_floating(kind) else "number"
-
-
-def flat(table: pa.Table, name: str) -> pa.Array:
-    """A column of a table as one array."""
-    column = table.column(name).combine_chunks()
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def count_labels(
-    predictions: pa.Table, labels: pa.Table, *, task: str, id_column: str, label_id: str, label: str,
-    label_time: str | None, prediction: str | None, score: str | None, slices: Sequence[tuple[str, ...]],
-    private: frozenset[str], key: bytes,
-) -> Joined:
+def count_labels(predictions: pa.Table, labels: pa.Table, asked: Asked) -> Joined:
     """Join by id and count.
 
-    A repeated prediction id counts once, its last row; of labels that contradict each other the newest by
-    ``label_time`` wins, without one the last read.
+    A repeated prediction id counts once, its last row; of labels that contradict each other the newest counts. A label dated
+    over a day before its prediction, or after now, is none.
     """
-    codes, label_codes = join_codes(flat(predictions, id_column), flat(labels, label_id))
-    null_ids = int((codes < 0).sum())
-    last_row = np.full(int(codes.max(initial=-1)) + 1, -1, np.int64)
-    valid = np.flatnonzero(codes >= 0)
-    last_row[codes[valid]] = valid
-    rows = np.sort(last_row[last_row >= 0])
-    duplicates = len(valid) - len(rows)
-    label_row, contradicting = _newest_labels(labels, label_codes, label, label_time, max(len(last_row), 1))
-    matched = label_row[codes[rows]] if len(rows) else np.zeros(0, np.int64)
-    joined = rows[matched >= 0]
-    notes = []
-    if duplicates:
-        notes.append(f"{duplicates} prediction ids are repeated; the last row of each counts")
-    if null_ids:
-        notes.append(f"{null_ids} prediction ids are null; they cannot have a label")
-    if contradicting:
-        notes.append(f"{contradicting} ids have labels that contradict each other; the newest counts")
-    taken = predictions.take(pa.array(joined))
-    truth = flat(labels, label).take(pa.array(matched[matched >= 0]))
-    counted = _count(taken, truth, task, prediction, score, label)
-    table = {"ALL": counted(np.ones(len(joined), bool))}
-    for keys in slices:
-        table.update(_sliced(taken, keys, counted, private, key))
-    return Joined(table, len(rows) + null_ids, len(joined), duplicates, null_ids, contradicting, tuple(notes))
+    codes, label_codes = join_codes(flat(predictions, asked.id), flat(labels, asked.label_id))
+    null_ids, size = int((codes < 0).sum()), int(codes.max(initial=-1)) + 1
+    versions, version_codes = _versions(predictions, asked)
+    shadow = np.array([name in asked.shadow for name in versions], bool)
+    served = ~shadow[version_codes] if shadow.any() else np.ones(len(codes), bool)
+    rows = last_of_each(np.where(served, codes, -1))
+    duplicates = int((served & (codes >= 0)).sum()) - len(rows)
+    chosen = newest_labels(labels, label_codes, max(size, 1), asked.label, asked.label_time, asked.now)
+    matched = chosen.row[np.maximum(codes, 0)]
+    matched[codes < 0] = -1
+    early = _early(predictions, chosen.micros, matched, asked)
+    matched[early] = -1
+    truth = flat(labels, asked.label)
+    counter = _Counter(predictions, truth, matched, asked)
+    cuts, failed = cut_rows(predictions, asked.cuts, asked.binning, asked.private, asked.key)
+    counted = counter.slices(rows, cuts)
+    if len(versions) > 1 or shadow.any() or (versions and versions != [""]):
+        counter.versions(counted, codes, versions, version_codes, size)
+    broken = counter.custom(counted, rows, cuts)
+    labelled = int((matched[rows] >= 0).sum())
+    total = len(rows) + int((served & (codes < 0)).sum())
+    if chosen.micros is not None and asked.end is not None and total:
+        delays = np.sort(chosen.micros[matched[rows[matched[rows] >= 0]]] - int(asked.end.timestamp() * 1e6))
+        reached = [age for age in AGES if asked.now is None or asked.end + age <= asked.now]
+        counted.ages = tuple(np.searchsorted(delays, [int(a.total_seconds() * 1e6) for a in reached], side="right").astype(float).tolist())
+    return Joined(
+        counted, total, labelled, duplicates, null_ids, chosen.contradicting, chosen.repeated, chosen.future, int(early.sum()),
+        _notes(duplicates, null_ids, chosen, int(early.sum()), counter.weightless), failed, broken,
+    )
 
 
-def _newest_labels(
-    labels: pa.Table, codes: NDArray[np.int64], label: str, label_time: str | None, size: int,
-) -> tuple[NDArray[np.int64], int]:
-    """The row of the label that counts, by id code (-1 without one), and how many ids have contradicting labels."""
-    usable = np.flatnonzero((codes >= 0) & (codes < size) & ~flat(labels, label).is_null().to_numpy(zero_copy_only=False))
-    if label_time is not None and len(usable):
-        from monitor.arrow_types import to_micros
-
-        times = to_micros(flat(labels, label_time), label_time).fill_null(0).to_numpy(zero_copy_only=False)
-        usable = usable[np.argsort(times[usable], kind="stable")]
-    newest = np.full(size, -1, np.int64)
-    newest[codes[usable]] = usable
-    contradicting = 0
-    if len(usable) > int((newest >= 0).sum()):
-        texts = flat(labels, label).cast(pa.string()).dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        differs = texts[usable] != texts[newest[codes[usable]]]
-        contradicting = len(np.unique(codes[usable][differs]))
-    return newest, contradicting
+def labelled_errors(predictions: pa.Table, labels: pa.Table, asked: Asked) -> tuple[Rows, Floats]:
+    """The rows of ``predictions`` that have a label, and how wrong each is: 1 or 0, or the absolute error of a regression."""
+    codes, label_codes = join_codes(flat(predictions, asked.id), flat(labels, asked.label_id))
+    rows = last_of_each(codes)
+    chosen = newest_labels(labels, label_codes, max(int(codes.max(initial=-1)) + 1, 1), asked.label, asked.label_time, asked.now)
+    matched = chosen.row[np.maximum(codes, 0)]
+    matched[codes < 0] = -1
+    return _Counter(predictions, flat(labels, asked.label), matched, asked).errors(rows)
 
 
-def _binary(values: pa.Array, name: str) -> NDArray[np.int64]:
+def _notes(duplicates: int, null_ids: int, chosen: Any, early: int, weightless: int) -> tuple[str, ...]:
+    said = (
+        (duplicates, "prediction ids are repeated; the last row of each counts"),
+        (null_ids, "prediction ids are null; they cannot have a label"),
+        (chosen.repeated - chosen.contradicting, "labels repeat another of their id"),
+        (chosen.contradicting, "ids have labels that contradict each other; the newest counts"),
+        (early, "labels are dated over a day before their prediction; they are left out"),
+        (chosen.future, "labels are dated in the future; they count from then on"),
+        (weightless, "rows have no weight, or one that is no number above 0; they count nothing"),
+    )
+    return tuple(f"{count} {text}" for count, text in said if count > 0)
+
+
+def _versions(table: pa.Table, asked: Asked) -> tuple[list[str], Rows]:
+    """The most frequent versions, and the place of each row's; the rest together, and null as an empty text."""
+    if asked.version is None or asked.version not in table.schema.names:
+        return [""], np.zeros(table.num_rows, np.int64)
+    values = flat(table, asked.version)
+    encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+    texts = ["" if text is None else text for text in category_texts(encoded.dictionary)] + [""]
+    indices = encoded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False).astype(np.int64)
+    counts = np.bincount(indices, minlength=len(texts))
+    by_name: dict[str, int] = {}
+    for text, count in zip(texts, counts.tolist(), strict=True):
+        by_name[text] = by_name.get(text, 0) + count
+    names = sorted((n for n, c in by_name.items() if c), key=lambda n: (-by_name[n], n))
+    kept = [*names[:MOST_VERSIONS], *([OTHER] if len(names) > MOST_VERSIONS else [])]
+    place = np.array([kept.index(t) if t in kept else len(kept) - 1 for t in texts], np.int64)
+    return kept, place[indices]
+
+
+def _early(table: pa.Table, micros: Rows | None, matched: Rows, asked: Asked) -> NDArray[np.bool_]:
+    none = np.zeros(len(matched), bool)
+    if micros is None or asked.timestamp is None or asked.timestamp not in table.schema.names or not len(micros):
+        return none
+    made = to_micros(flat(table, asked.timestamp), asked.timestamp).fill_null(0).to_numpy(zero_copy_only=False)
+    found: NDArray[np.bool_] = (matched >= 0) & (micros[np.maximum(matched, 0)] < made - int(EARLY.total_seconds() * 1e6))
+    return found
+
+
+def binary(values: pa.Array, name: str) -> Rows:
     """1 for positive, 0 for negative, -1 for null; `SchemaError` names a value that is neither."""
     encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
     table = []
     for text in category_texts(encoded.dictionary):
         lowered = (text or "").strip().lower()
-        if text is None:
+        if text is None or lowered == "nan":
             table.append(-1)
         elif lowered in TRUE or lowered in FALSE:
             table.append(int(lowered in TRUE))
         else:
             raise SchemaError(f"{name} has the value {text!r:.60}; a binary task needs 0 and 1, true and false")
     indices = encoded.indices.fill_null(len(table)).to_numpy(zero_copy_only=False)
-    coded: NDArray[np.int64] = np.array([*table, -1], np.int64)[indices]
+    coded: Rows = np.array([*table, -1], np.int64)[indices]
     return coded
 
 
-def _floats(values: pa.Array, name: str) -> NDArray[np.float64]:
-    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_decimal(values.type)):
+def floats(values: pa.Array, name: str) -> Floats:
+    """A numeric column as float64, null as NaN; `SchemaError` for another type."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    kind = values.type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)):
         raise SchemaError(f"{name} is of type {values.type}; numbers are needed")
-    numbers: NDArray[np.float64] = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
+    numbers: Floats = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
     return numbers
 
 
-def _count(table: pa.Table, truth: pa.Array, task: str, prediction: str | None, score: str | None, label: str) -> Any:
-    scores = _floats(flat(table, score), score) if score else None
-    if task == "regression":
-        return _regression(_floats(flat(table, prediction or score or ""), prediction or score or ""), _floats(truth, label))
-    if task == "multiclass":
-        predicted = flat(table, prediction or "").cast(pa.string())
-        right = pc.fill_null(pc.equal(predicted, truth.cast(pa.string())), False).to_numpy(zero_copy_only=False)
-        return lambda mask: QualityCounts(rows=int(mask.sum()), correct=int(right[mask].sum()))
-    y = _binary(truth, label)
-    if prediction is not None:
-        p = _binary(flat(table, prediction), prediction)
-    else:
-        assert scores is not None
-        p = np.where(np.isnan(scores), -1, (scores >= 0.5).astype(np.int64))
-    return _binary_counter(y, p, scores)
+class _Counter:
+    """Counts chosen rows of a table by slice; labels are those that ``matched`` names, -1 for rows without one."""
 
+    def __init__(self, table: pa.Table, truth: pa.Array, matched: Rows, asked: Asked) -> None:
+        self._table, self._asked = table, asked
+        self._known = matched >= 0
+        self._truth = truth.take(pa.array(np.maximum(matched, 0))) if len(truth) else pa.nulls(len(matched), truth.type)
+        self._weights = np.ones(len(matched))
+        self.weightless = 0
+        if asked.weight is not None:
+            weights = floats(flat(table, asked.weight), asked.weight)
+            usable = np.isfinite(weights) & (weights > 0)
+            self.weightless, self._weights = int((~usable).sum()), np.where(usable, weights, 0.0)
+            self._known &= usable
+        self._tally: Callable[[Rows, Sequence[Cutting]], list[dict[str, QualityCounts]]] = getattr(self, f"_{asked.task}")()
 
-def _binary_counter(y: NDArray[np.int64], p: NDArray[np.int64], scores: NDArray[np.float64] | None) -> Any:
-    known = (y >= 0) & (p >= 0)
-    usable = np.zeros(len(y), bool)
-    if scores is not None:
-        with np.errstate(invalid="ignore"):
-            usable = (y >= 0) & (scores >= 0) & (scores <= 1)
-        clipped = np.clip(np.where(usable, scores, 0.5), CLIP, 1 - CLIP)
-        loss = -np.log(np.where(y == 1, clipped, 1 - clipped))
-        bins = np.minimum((clipped * SCORE_BINS).astype(np.int64), SCORE_BINS - 1)
+    def slices(self, rows: Rows, cuts: Sequence[Cutting]) -> Counted:
+        """The counts of ``rows``, whole and by slice."""
+        every = Cutting(ALL, (ALL,), np.zeros(self._table.num_rows, np.int32))
+        counted = Counted(cuts={ALL: ALL})
+        waiting = rows[~self._known[rows]]
+        positive = self._positive()
+        for cut, found in zip([every, *cuts], self._tally(rows, [every, *cuts]), strict=True):
+            size = len(cut.labels)
+            open_rows = np.bincount(cut.codes[waiting], minlength=size)
+            open_positive = np.bincount(cut.codes[waiting], weights=positive[waiting], minlength=size)
+            for at, label in enumerate(cut.labels):
+                if label is None or (label not in found and not open_rows[at]):
+                    continue
+                counted.slices[label] = found.get(label, QualityCounts())
+                counted.cuts[label] = cut.title
+                if open_rows[at]:
+                    counted.waiting[label] = (float(open_rows[at]), float(open_positive[at]))
+        return counted
 
-    def count(mask: NDArray[np.bool_]) -> QualityCounts:
-        rows = mask & known
-        cells = np.bincount(2 * p[rows] + y[rows], minlength=4)
-        found = QualityCounts(
-            rows=int(rows.sum()), correct=int(cells[0] + cells[3]), tn=int(cells[0]), fn=int(cells[1]), fp=int(cells[2]),
-            tp=int(cells[3]),
-        )
-        if scores is not None:
-            good = mask & usable
-            found.scored, found.bad_scores = int(good.sum()), int((mask & (y >= 0) & ~usable).sum())
-            found.score_sum, found.label_sum = float(scores[good].sum()), float(y[good].sum())
-            found.residual_square = float(((y[good] - scores[good]) ** 2).sum())
-            found.loss, found.loss_square = float(loss[good].sum()), float((loss[good] ** 2).sum())
-            found.positive = np.bincount(bins[good & (y == 1)], minlength=SCORE_BINS)
-            found.negative = np.bincount(bins[good & (y == 0)], minlength=SCORE_BINS)
+    def errors(self, rows: Rows) -> tuple[Rows, Floats]:
+        """The labelled of ``rows``, and how wrong each is."""
+        rows = rows[self._known[rows]]
+        if self._asked.task == "regression":
+            rows = rows[np.isfinite(self._errors[rows])]
+            return rows, np.abs(self._errors[rows])
+        return rows, (~self._right[rows]).astype(np.float64)
+
+    def _positive(self) -> Floats:
+        if self._asked.task != "binary":
+            return np.zeros(self._table.num_rows)
+        found: Floats = (self._p == 1).astype(np.float64)
         return found
 
-    return count
+    def versions(self, counted: Counted, codes: Rows, names: list[str], version_codes: Rows, size: int) -> None:
+        """Counts by version, each id once in each; and the rows that two versions both predicted."""
+        together = np.where(codes >= 0, codes * len(names) + version_codes, -1)
+        rows = last_of_each(together)
+        cut = Cutting("version", tuple(names), version_codes.astype(np.int32))
+        (counted.versions,) = self._tally(rows, [cut])
+        if len(names) < 2:
+            return
+        rows = rows[self._known[rows]]
+        where = np.full((len(names), max(size, 1)), -1, np.int64)
+        where[version_codes[rows], codes[rows]] = rows
+        for a in range(len(names)):
+            for b in range(a + 1, len(names)):
+                both = (where[a] >= 0) & (where[b] >= 0)
+                if both.any():
+                    first, second = (a, b) if names[a] < names[b] else (b, a)
+                    counted.pairs[names[first], names[second]] = self._paired(where[first][both], where[second][both])
 
+    def _paired(self, first: Rows, second: Rows) -> Pairs:
+        if self._asked.task == "regression":
+            gap = np.abs(self._errors[first]) - np.abs(self._errors[second])
+            gap = gap[np.isfinite(gap)]
+            return Pairs(float(len(gap)), gap=float(gap.sum()), gap_square=float((gap**2).sum()))
+        a, b = self._right[first], self._right[second]
+        return Pairs(float(len(a)), float((a & b).sum()), float((a & ~b).sum()), float((~a & b).sum()))
 
-def _regression(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> Any:
-    finite = np.isfinite(predicted) & np.isfinite(truth)
-    error = np.where(finite, predicted - truth, 0.0)
+    def custom(self, counted: Counted, rows: Rows, cuts: Sequence[Cutting]) -> dict[str, str]:
+        """Adds the custom metrics of ``rows``; answers why those that cannot be computed are not."""
+        every = Cutting(ALL, (ALL,), np.zeros(self._table.num_rows, np.int32))
+        broken: dict[str, str] = {}
+        table = self._table
+        if self._asked.custom and self._asked.label not in table.schema.names:
+            table = table.append_column(self._asked.label, pa.chunked_array([
+                self._truth if self._known.all() else pa.compute.if_else(pa.array(self._known), self._truth, pa.nulls(1, self._truth.type)[0])
+            ]))
+        for name, expression in self._asked.custom:
+            try:
+                values = values_of(table, expression)
+            except SchemaError as error:
+                broken[name] = str(error)
+                continue
+            for cut in (every, *cuts):
+                sums = np.zeros((len(cut.labels), 7))
+                codes = cut.codes[rows][None, :]
+                tally.tally_values(values[rows], self._weights[rows], codes, np.zeros(1, np.int64), sums)
+                for at, label in enumerate(cut.labels):
+                    if label is not None and sums[at, 5:].any():
+                        chosen = rows[cut.codes[rows] == at] if len(cut.labels) > 1 else rows
+                        chosen = chosen[np.isfinite(values[chosen])]
+                        sketch = Sketch.of(values[chosen], self._weights[chosen])
+                        counted.custom.setdefault(label, {})[name] = of_sums(sums[at].tolist(), sketch)
+        return broken
 
-    def count(mask: NDArray[np.bool_]) -> QualityCounts:
-        chosen = error[mask & finite]
-        return QualityCounts(
-            rows=len(chosen), absolute_error=float(np.abs(chosen).sum()), square_error=float((chosen**2).sum()),
-            fourth_error=float((chosen**4).sum()),
-        )
+    # -- tasks
 
-    return count
+    def _none(self) -> Callable[[Rows, Sequence[Cutting]], list[dict[str, QualityCounts]]]:
+        """Without a task there is nothing to be right or wrong about."""
+        return lambda rows, cuts: [{} for _ in cuts]
 
+    def _starts(self, cuts: Sequence[Cutting]) -> tuple[Rows, int]:
+        sizes = [len(cut.labels) for cut in cuts]
+        return np.array([0, *np.cumsum(sizes)[:-1]], np.int64), int(sum(sizes))
 
-def _sliced(
-    table: pa.Table, keys: tuple[str, ...], counted: Any, private: frozenset[str], key: bytes,
-) -> Mapping[str, QualityCounts]:
-    names, codes = [], np.zeros(table.num_rows, np.int64)
-    for name in keys:
-        encoded = flat(table, name)
-        encoded = encoded if pa.types.is_dictionary(encoded.type) else encoded.dictionary_encode()
-        texts = [MISSING if t is None else private_category(t, key) if name in private else t for t in category_texts(encoded.dictionary)]
-        texts.append(MISSING)
-        names.append(texts)
-        codes = codes * len(texts) + encoded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)
-    found, sizes = np.unique(codes, return_counts=True)
-    largest = found[np.argsort(-sizes, kind="stable")][:MOST_SLICES]
-    slices: dict[str, QualityCounts] = {}
-    for code in sorted(largest.tolist()):
-        parts, rest = [], code
-        for name, texts in zip(reversed(keys), reversed(names), strict=True):
-            parts.append(f"{name}={texts[rest % len(texts)]}")
-            rest //= len(texts)
-        label = " & ".join(reversed(parts))
-        here = counted(codes == code)
-        slices[label] = slices[label] + here if label in slices else here
-    return slices
+    def _split(
+        self, cuts: Sequence[Cutting], starts: Rows, rows: Rows, sums: Floats, fill: Callable[[QualityCounts, int], None],
+    ) -> list[dict[str, QualityCounts]]:
+        names = SUMS[self._asked.task]
+        found: list[dict[str, QualityCounts]] = []
+        for cut, start in zip(cuts, starts.tolist(), strict=True):
+            here: dict[str, QualityCounts] = {}
+            for at, label in enumerate(cut.labels):
+                slot = start + at
+                if label is None or not (rows[slot] or sums[slot].any()):
+                    continue
+                counts = QualityCounts(rows=int(rows[slot]), **dict(zip(names, sums[slot].tolist(), strict=True)))
+                fill(counts, slot)
+                here[label] = here[label] + counts if label in here else counts
+            found.append(here)
+        return found
+
+    def _codes(self, rows: Rows, cuts: Sequence[Cutting]) -> NDArray[np.int32]:
+        return np.stack([cut.codes[rows] for cut in cuts])
+
+    def _scores(self) -> Floats | None:
+        return floats(flat(self._table, self._asked.score), self._asked.score) if self._asked.score else None
+
+    def _predicted(self) -> Rows:
+        if self._asked.prediction is not None:
+            return binary(flat(self._table, self._asked.prediction), self._asked.prediction)
+        scores = self._scores()
+        if scores is None:
+            raise SchemaError("neither columns.prediction nor columns.score is named; quality needs one of them")
+        found: Rows = np.where(np.isnan(scores), -1, (scores >= 0.5).astype(np.int64))
+        return found
+
+    def _binary(self) -> Callable[[Rows, Sequence[Cutting]], list[dict[str, QualityCounts]]]:
+        y, p, scores = binary(self._truth, self._asked.label), self._predicted(), self._scores()
+        self._known &= y >= 0
+        y[~self._known] = -1
+        self._p, self._right = p, (y >= 0) & (y == p)
+
+        def count(rows: Rows, cuts: Sequence[Cutting]) -> list[dict[str, QualityCounts]]:
+            rows = rows[self._known[rows]]
+            starts, size = self._starts(cuts)
+            sums, counted = np.zeros((size, len(SUMS["binary"]))), np.zeros(size, np.int64)
+            grids = np.zeros((size, 3, SCORE_BINS if scores is not None else 0))
+            picked = scores[rows] if scores is not None else np.zeros(0)
+            tally.tally_binary(y[rows], p[rows], picked, self._weights[rows], self._codes(rows, cuts), starts, sums, counted, grids)
+
+            def fill(counts: QualityCounts, slot: int) -> None:
+                counts.correct = counts.tp + counts.tn
+                if scores is not None:
+                    counts.positive, counts.negative, counts.scores = grids[slot].copy()
+
+            return self._split(cuts, starts, counted, sums, fill)
+
+        return count
+
+    def _multiclass(self) -> Callable[[Rows, Sequence[Cutting]], list[dict[str, QualityCounts]]]:
+        if self._asked.prediction is None:
+            raise SchemaError("columns.prediction is not named; a multiclass task needs it")
+        truth, predicted = self._truth, flat(self._table, self._asked.prediction)
+        encoded = [v if pa.types.is_dictionary(v.type) else v.dictionary_encode() for v in (truth, predicted)]
+        texts = [category_texts(v.dictionary) for v in encoded]
+        names = sorted({t for found in texts for t in found if t is not None})
+        if len(names) > MOST_CLASSES:
+            raise SchemaError(f"{self._asked.label} and {self._asked.prediction} have {len(names)} classes; {MOST_CLASSES} are the most")
+        coded = []
+        for values, found in zip(encoded, texts, strict=True):
+            place = np.array([*(-1 if t is None else names.index(t) for t in found), -1], np.int64)
+            coded.append(place[values.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)])
+        y, p = coded
+        self._known &= y >= 0
+        self._right = self._known & (y == p)
+        cells = np.where(self._known & (p >= 0), y * len(names) + p, -1)
+
+        def count(rows: Rows, cuts: Sequence[Cutting]) -> list[dict[str, QualityCounts]]:
+            rows = rows[self._known[rows]]
+            starts, size = self._starts(cuts)
+            sums, counted = np.zeros((size, len(SUMS["multiclass"]))), np.zeros(size, np.int64)
+            matrices = np.zeros((size, len(names) ** 2))
+            tally.tally_classes(
+                cells[rows], self._right[rows].astype(np.float64), self._weights[rows], self._codes(rows, cuts), starts, sums, counted, matrices
+            )
+
+            def fill(counts: QualityCounts, slot: int) -> None:
+                counts.classes, counts.confusion = tuple(names), matrices[slot].reshape(len(names), -1).copy()
+
+            return self._split(cuts, starts, counted, sums, fill)
+
+        return count
+
+    def _regression(self) -> Callable[[Rows, Sequence[Cutting]], list[dict[str, QualityCounts]]]:
+        name = self._asked.prediction or self._asked.score
+        if name is None:
+            raise SchemaError("columns.prediction is not named; a regression needs it")
+        predicted, target = floats(flat(self._table, name), name), floats(self._truth, self._asked.label)
+        self._known &= np.isfinite(target)
+        self._errors = np.where(self._known, predicted - np.where(self._known, target, 0.0), np.nan)
+        edges = self._edges(name)
+
+        def count(rows: Rows, cuts: Sequence[Cutting]) -> list[dict[str, QualityCounts]]:
+            rows = rows[self._known[rows] & np.isfinite(self._errors[rows])]
+            starts, size = self._starts(cuts)
+            sums, counted = np.zeros((size, len(SUMS["regression"]))), np.zeros(size, np.int64)
+            errors, weights, codes = self._errors[rows], self._weights[rows], self._codes(rows, cuts)
+            tally.tally_regression(errors, target[rows], weights, codes, starts, sums, counted)
+            known, place = np.unique(cells_of(errors), return_inverse=True)
+            bins = np.searchsorted(edges, predicted[rows], side="right") if len(edges) else None
+            grids: list[Floats] = []
+            for cut, own in zip(cuts, codes, strict=True):
+                width = max(len(known), 1)
+                flat_counts = np.bincount(own.astype(np.int64) * width + place, weights=weights, minlength=len(cut.labels) * width)
+                grids += list(flat_counts.reshape(len(cut.labels), width))
+
+            def fill(counts: QualityCounts, slot: int) -> None:
+                used = np.flatnonzero(grids[slot][: len(known)])
+                counts.errors = Sketch(known[used], grids[slot][used])
+                if bins is not None and slot == 0 and cuts[0].title == ALL:
+                    size = len(edges) + 1
+                    parts = (weights, weights * np.abs(errors), weights * errors**2)
+                    counts.by_bin = np.stack([np.bincount(bins, weights=part, minlength=size) for part in parts], axis=1)
+
+            return self._split(cuts, starts, counted, sums, fill)
+
+        return count
+
+    def _edges(self, name: str) -> Floats:
+        binning = self._asked.binning
+        column = next((c for c in binning.columns if c.name == name), None) if binning is not None else None
+        return np.asarray(column.edges, np.float64) if column is not None and column.kind == "numeric" else np.zeros(0)

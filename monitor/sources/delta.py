@@ -106,6 +106,10 @@ class DeltaSource:
         text = "\n".join(sorted(f"{a['path']} {a['size_bytes']} {a['modification_time']}" for a in self._actions(timestamp, window)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def lineage(self, timestamp: str | None, window: Window) -> dict[str, Any]:
+        found = sorted(self._actions(timestamp, window), key=lambda a: str(a["path"]))
+        return {"snapshot": self.snapshot(), "files": [[a["path"], a["size_bytes"], str(a["modification_time"])] for a in found]}
+
     def snapshot(self) -> str:
         return f"delta version {self._load().version()}"
 

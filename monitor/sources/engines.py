@@ -242,6 +242,11 @@ class EngineSource(ABC):
     def snapshot(self) -> str:
         return ""
 
+    def lineage(self, timestamp: str | None, window: Window) -> dict[str, Any]:
+        config = getattr(self, "_config", None)
+        named = {key: str(getattr(config, key)) for key in ("table", "query", "where") if getattr(config, key, None)}
+        return {**named, "fingerprint": self.fingerprint(timestamp, window)}
+
     def extent(self, timestamp: str) -> Extent:
         import narwhals as nw
 

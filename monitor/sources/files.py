@@ -253,6 +253,10 @@ class FilesSource:
     def snapshot(self) -> str:
         return ""
 
+    def lineage(self, timestamp: str | None, window: Window) -> dict[str, Any]:
+        _, parts = self._parts(timestamp, window)
+        return {"files": [[p.path, p.size, p.modified.isoformat()] for p in parts]}
+
     def extent(self, timestamp: str) -> Extent:
         _, parts = self._parts(timestamp, lenient=True)  # the windows that a broken file may belong to say so themselves
         if not parts:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 
 from checks.core.errors import StoreError
 
-HEAD = "0003"
+HEAD = "0004"
 """The schema version that this code works with; a test compares it with the newest migration."""
 
 READ = {"driftd_read": True}

@@ -302,7 +302,8 @@ def prune(
     newest = connection.execute(sa.select(t.run.c.monitor, sa.func.max(t.run.c.end)).group_by(t.run.c.monitor)).all()
     for name, end in newest:
         p = t.profile.c
-        connection.execute(t.profile.delete().where(p.monitor == name, p.end < end - profiles))
+        kept = p.kind != "calibration"  # of the reference, which the settings keep as well
+        connection.execute(t.profile.delete().where(p.monitor == name, p.end < end - profiles, kept))
         if name in rolled and hourly is not None:
             days = connection.execute(sa.select(p.start, p.end).where(p.monitor == name, p.kind == "rollup", p.end < end - hourly)).all()
             for day in days:  # whole days, and only those that are kept merged

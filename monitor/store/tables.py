@@ -153,3 +153,9 @@ lease = sa.Table(
 )
 
 audit = sa.Table("audit", metadata, _id(), _time("at"), _text("actor"), _text("action"), _json("body"))
+
+deployment = sa.Table(
+    "deployment", metadata, _id(), _text("monitor"), _text("version"), _text("previous"), _time("first_seen"), _time("until"),
+    _text("state", 20), _text("verdict", 20), _json("body"), sa.Column("incident_id", _Id, sa.ForeignKey("incident.id"), nullable=True),
+    _time("updated_at"), sa.UniqueConstraint("monitor", "version", name="deployment_once"),
+)

@@ -16,18 +16,19 @@ from sklearn.preprocessing import StandardScaler
 
 from checks.core.errors import SchemaError
 from checks.performance import METRICS
-from checks.performance.counts import QualityCounts, from_bytes, to_bytes
-from monitor.profiling.quality import Joined, count_labels
+from checks.performance.counts import QualityCounts
+from checks.performance.methods.counted import Counted, from_bytes, to_bytes
+from monitor.config.quality import Cut, Slice
+from monitor.profiling.quality import Asked, Joined, count_labels
 
 
 def joined(score: Any, label: Any, *, task: str = "binary", slices: list[tuple[str, ...]] | None = None, **columns: Any) -> Joined:
     ids = list(range(len(score)))
     predictions = pa.table({"id": ids, "score": pa.array(score), **{k: pa.array(v) for k, v in columns.items()}})
     labels = pa.table({"id": ids[::-1], "label": pa.array(list(label)[::-1])})
-    return count_labels(
-        predictions, labels, task=task, id_column="id", label_id="id", label="label", label_time=None,
-        prediction="score" if task == "regression" else None, score="score", slices=slices or [], private=frozenset(), key=b"k",
-    )
+    cuts = [Cut(parts=tuple(Slice(column=name) for name in group)) for group in slices or []]
+    prediction = "score" if task == "regression" else None
+    return count_labels(predictions, labels, Asked(task, "id", "id", "label", prediction=prediction, score="score", cuts=cuts))
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +87,7 @@ def test_one_class_constant_scores_and_scores_outside_the_unit_interval_have_def
 def test_a_repeated_id_counts_once_and_the_newest_label_wins() -> None:
     predictions = pa.table({"id": ["a", "b", "b", None], "score": [0.9, 0.9, 0.1, 0.5]})
     labels = pa.table({"id": ["b", "a", "b", "zzz"], "label": [True, True, False, True], "at": [2, 1, 1, 1]})
-    found = count_labels(
-        predictions, labels, task="binary", id_column="id", label_id="id", label="label", label_time="at", prediction=None,
-        score="score", slices=[], private=frozenset(), key=b"k",
-    )
+    found = count_labels(predictions, labels, Asked("binary", "id", "id", "label", "at", score="score"))
     assert (found.labelled, found.duplicate_ids, found.null_ids, found.contradicting) == (2, 1, 1, 1)
     assert (found.slices["ALL"].tp, found.slices["ALL"].fn) == (1, 1)
 
@@ -107,7 +105,7 @@ def test_counts_merge_and_survive_storage() -> None:
     parts = joined(score[:120], label[:120]).slices["ALL"] + joined(score[120:], label[120:]).slices["ALL"]
     for kind in ("accuracy", "roc_auc", "log_loss"):
         assert METRICS[kind](parts).value == pytest.approx(METRICS[kind](whole).value)
-    kept = from_bytes(to_bytes({"ALL": whole}))["ALL"]
+    kept = from_bytes(to_bytes(Counted({"ALL": whole}))).slices["ALL"]
     assert METRICS["roc_auc"](kept) == METRICS["roc_auc"](whole)
 
 

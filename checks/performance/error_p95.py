@@ -1,0 +1,13 @@
+"""The 95% quantile of the error."""
+
+from __future__ import annotations
+
+from checks.core.result import Statistic
+from checks.performance import metric
+from checks.performance.counts import QualityCounts
+
+
+@metric("error_p95", tasks=("regression",))
+def error_p95(counts: QualityCounts) -> Statistic:
+    """The value below which 95% of ``prediction - label`` lie, within 1% of its size; the interval is distribution-free."""
+    return counts.errors.quantile(0.95, counts.scale, "label")

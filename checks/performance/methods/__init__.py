@@ -1,0 +1,1 @@
+"""What is made of counts beside metrics: estimates without labels, comparison of versions, fairness, weakest slices."""

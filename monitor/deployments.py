@@ -1,0 +1,136 @@
+"""The deployment watch: notices a new model version, and compares it with the old one from hour to hour before labels come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy.engine import Row
+
+from checks.core.window import Window, iso
+from monitor.announce import Announcer
+from monitor.clock import Clock
+from monitor.config.model import Config
+from monitor.labelling import Calibrations
+from monitor.ports import DeploymentAnswer, DeploymentJob, HoursJob, ProfiledWindow, VersionsJob, Workers
+from monitor.prepare import Prepared
+from monitor.store import deployments, runs
+from monitor.store.store import Store
+
+LOG = structlog.get_logger("driftd.deployment")
+HOUR = timedelta(hours=1)
+DAYS = timedelta(days=7)
+"""How far back the old version's same hours are looked up."""
+
+GONE = timedelta(hours=3)
+"""A version that has no row for so long, while others have, does not serve any more."""
+
+
+class DeploymentWatch:
+    """Watches the versions of monitors that log one. All it knows is in the store, so that a restart loses nothing."""
+
+    def __init__(self, store: Store, workers: Workers, clock: Clock, calibrations: Calibrations, config: Callable[[], Config]) -> None:
+        self._store, self._workers, self._clock = store, workers, clock
+        self._calibrations, self._config = calibrations, config
+        self._seen: dict[str, datetime] = {}
+
+    def look(self, prepared: Prepared) -> None:
+        """Begin the watch of versions that are new, and judge those that are under watch."""
+        monitor = prepared.monitor
+        if monitor.columns.version is None or not monitor.quality.deployment.watch:
+            return
+        horizon = self._clock.now() - prepared.lateness
+        if prepared.end is not None:
+            horizon = min(horizon, prepared.end)
+        horizon = horizon.replace(minute=0, second=0, microsecond=0)
+        self._notice(prepared, horizon)
+        with self._store.read() as connection:
+            watched = deployments.of_monitor(connection, monitor.name, "watched")
+        for row in watched:
+            self._judge(prepared, row, horizon)
+
+    def _notice(self, prepared: Prepared, horizon: datetime) -> None:
+        monitor = prepared.monitor
+        with self._store.read() as connection:
+            newest = runs.recent_runs(connection, monitor.name, limit=1)
+            known = deployments.known_versions(connection, monitor.name)
+        if not newest or newest[0].error:
+            return
+        serving = {v: n for v, n in newest[0].model_versions.items() if v and v not in monitor.quality.shadow}
+        last = max(self._seen.get(monitor.name, newest[0].end), newest[0].end, horizon - monitor.quality.deployment.watch)
+        if not serving or horizon <= last:
+            return
+        found: dict[str, int] = self._workers.run(VersionsJob(monitor, last, horizon))
+        self._seen[monitor.name] = horizon
+        previous = max(serving, key=lambda v: serving[v])
+        new = [v for v in found if v and v not in known and v not in monitor.quality.shadow and v != previous]
+        if not new:
+            return
+        for version in new:
+            first = self._first(prepared, version, last, horizon)
+            now = self._clock.now()
+            with self._store.write() as connection:
+                deployments.begin(connection, monitor.name, version, previous, first, first + monitor.quality.deployment.watch, now)
+            LOG.info("new version under watch", monitor=monitor.name, version=version, previous=previous, since=iso(first))
+
+    def _first(self, prepared: Prepared, version: str, since: datetime, until: datetime) -> datetime:
+        """The hour in which a version was first seen, by halving: a span with it in its first half began there."""
+        low, high = since.replace(minute=0, second=0, microsecond=0), until
+        while high - low > HOUR:
+            middle = low + ((high - low) // 2 // HOUR) * HOUR
+            middle = middle if middle > low else low + HOUR
+            there: dict[str, int] = self._workers.run(VersionsJob(prepared.monitor, low, middle))
+            low, high = (low, middle) if version in there else (middle, high)
+        return low
+
+    def _judge(self, prepared: Prepared, row: Row[Any], horizon: datetime) -> None:
+        monitor, name = prepared.monitor, prepared.monitor.name
+        hours = self._hours(prepared, row, horizon)
+        if not hours:
+            return
+        learned, _ = self._calibrations.of(prepared)
+        job = DeploymentJob(monitor, prepared.settings, row.version, row.previous, row.first_seen, hours, learned)
+        answer: DeploymentAnswer = self._workers.run(job)
+        now = self._clock.now()
+        last = max((h.window.start for h in hours if h.rows), default=row.first_seen)
+        gone = answer.newest is not None and last - answer.newest >= GONE
+        over = horizon >= row.until and answer.verdict != "fail"
+        verdict, sentence = answer.verdict, str(answer.body["sentence"])
+        if gone:
+            verdict, sentence = "pass", f"{row.version} does not serve any more"
+        elif over and verdict == "insufficient":
+            sentence = f"the watch ended without enough rows: {sentence}"
+        ended = gone or over or now >= row.until + DAYS
+        window = Window(last, last + HOUR)
+        with self._store.write() as connection:
+            incident = Announcer(self._config(), prepared).released(connection, row, window, now, sentence, verdict)
+            deployments.update(
+                connection, row.id, verdict=answer.verdict, body={**answer.body, **({"ended": sentence} if ended else {})}, updated_at=now,
+                state="ended" if ended else "watched", incident_id=incident if incident is not None else row.incident_id,
+            )
+            if ended and len(deployments.of_monitor(connection, name, "watched")) == 0:
+                deployments.forget_hours(connection, name, horizon)
+        if answer.verdict != row.verdict or ended:
+            LOG.info("new version judged", monitor=name, version=row.version, verdict=answer.verdict, reason=sentence, ended=ended)
+
+    def _hours(self, prepared: Prepared, row: Row[Any], horizon: datetime) -> tuple[ProfiledWindow, ...]:
+        """The hours since the version was first seen, and the same hours of the days before; those not counted yet are counted now."""
+        first, monitor = row.first_seen, prepared.monitor
+        until = min(horizon, row.until) if row.verdict != "fail" else horizon
+        mine = [first + i * HOUR for i in range(int((until - first) / HOUR))]
+        served = {at.hour for at in mine}
+        old = [first - DAYS + i * HOUR for i in range(int(DAYS / HOUR))]
+        wanted = [*(at for at in old if at.hour in served), *mine]
+        with self._store.read() as connection:
+            known = {h.window.start for h in deployments.hours(connection, monitor.name, first - DAYS, until)}
+        missing = tuple(at for at in wanted if at not in known)
+        if missing:
+            found: tuple[ProfiledWindow, ...] = self._workers.run(HoursJob(monitor, prepared.settings, missing))
+            with self._store.write() as connection:
+                deployments.save_hours(connection, monitor.name, found)
+        if not mine:
+            return ()
+        with self._store.read() as connection:
+            return deployments.hours(connection, monitor.name, first - DAYS, until)

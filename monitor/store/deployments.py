@@ -1,0 +1,112 @@
+"""New model versions under watch, and what was counted of quality: hours, labels, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from checks.core.window import Window
+from monitor.alerting.lateness import AGES
+from monitor.ports import ProfiledWindow
+from monitor.store import tables as t
+
+HOUR, CALIBRATION = "hour", "calibration"
+
+
+def of_monitor(connection: Connection, monitor: str | None = None, state: str | None = None) -> list[Row[Any]]:
+    """The watched versions, newest first."""
+    d = t.deployment.c
+    query = sa.select(t.deployment).order_by(d.first_seen.desc(), d.id.desc())
+    if monitor is not None:
+        query = query.where(d.monitor == monitor)
+    if state is not None:
+        query = query.where(d.state == state)
+    return list(connection.execute(query))
+
+
+def begin(connection: Connection, monitor: str, version: str, previous: str, first: datetime, until: datetime, now: datetime) -> None:
+    """Watch a version from now on; once."""
+    connection.execute(t.deployment.insert().values(
+        monitor=monitor, version=version, previous=previous, first_seen=first, until=until, state="watched", verdict="insufficient",
+        body={}, updated_at=now,
+    ))
+
+
+def update(connection: Connection, row: int, **values: Any) -> None:
+    """Set columns of a watched version."""
+    connection.execute(t.deployment.update().where(t.deployment.c.id == row).values(**values))
+
+
+def known_versions(connection: Connection, monitor: str) -> set[str]:
+    """Every version that a run of the monitor has seen, or that is or was under watch."""
+    r = t.run.c
+    rows = connection.execute(sa.select(r.model_versions).where(r.monitor == monitor, r.current)).scalars()
+    d = t.deployment.c
+    watched = connection.execute(sa.select(d.version).where(d.monitor == monitor)).scalars()
+    return {str(v) for found in rows for v in found} | {str(v) for v in watched}
+
+
+def hours(connection: Connection, monitor: str, since: datetime, until: datetime) -> tuple[ProfiledWindow, ...]:
+    """The counted hours that start in ``[since, until)``, in order."""
+    p = t.profile.c
+    query = sa.select(p.start, p.end, p.rows, p.body).where(p.monitor == monitor, p.kind == HOUR, p.start >= since, p.start < until)
+    return tuple(ProfiledWindow(Window(r.start, r.end), r.rows, r.body) for r in connection.execute(query.order_by(p.start)))
+
+
+def save_hours(connection: Connection, monitor: str, found: Sequence[ProfiledWindow]) -> None:
+    """Keep counted hours, each once."""
+    p = t.profile.c
+    for item in found:
+        connection.execute(t.profile.delete().where(p.monitor == monitor, p.kind == HOUR, p.start == item.window.start))
+        connection.execute(t.profile.insert().values(
+            monitor=monitor, start=item.window.start, end=item.window.end, revision=0, kind=HOUR, binning="", rows=item.rows, body=item.profile,
+        ))
+
+
+def forget_hours(connection: Connection, monitor: str, before: datetime) -> None:
+    """Drop the hours before a moment: no watch reads them any more."""
+    p = t.profile.c
+    connection.execute(t.profile.delete().where(p.monitor == monitor, p.kind == HOUR, p.start < before))
+
+
+def calibration(connection: Connection, monitor: str, binning: str) -> bytes | None:
+    """What the labels of the reference taught, under that binning."""
+    p = t.profile.c
+    query = sa.select(p.body).where(p.monitor == monitor, p.kind == CALIBRATION, p.binning == binning)
+    return connection.execute(query.order_by(p.start.desc()).limit(1)).scalar()
+
+
+def save_calibration(connection: Connection, monitor: str, binning: str, window: Window, body: bytes) -> None:
+    """Keep it."""
+    p = t.profile.c
+    connection.execute(t.profile.delete().where(p.monitor == monitor, p.kind == CALIBRATION, p.start == window.start))
+    connection.execute(t.profile.insert().values(
+        monitor=monitor, start=window.start, end=window.end, revision=0, kind=CALIBRATION, binning=binning, rows=0, body=body,
+    ))
+
+
+def label_counts(connection: Connection, monitor: str, since: datetime, until: datetime | None = None) -> tuple[tuple[datetime, bytes], ...]:
+    """The newest label counts of every window from ``since`` on, by start, in order."""
+    p = t.profile.c
+    query = sa.select(p.start, p.body).where(p.monitor == monitor, p.kind == "quality", p.start >= since)
+    if until is not None:
+        query = query.where(p.start < until)
+    return tuple({row.start: row.body for row in connection.execute(query.order_by(p.start, p.revision))}.items())
+
+
+def triangle(connection: Connection, monitor: str, count: int = 60) -> list[tuple[datetime, list[float]]]:
+    """Share labelled by age of the newest windows that know it, oldest first."""
+    r = t.run.c
+    query = sa.select(r.start, r.end, r.labelled, r.labels_checked, r.sections).where(r.monitor == monitor, r.current, r.error == "", r.labelled.is_not(None))
+    rows = connection.execute(query.order_by(r.start.desc()).limit(count)).all()
+    found = []
+    for row in reversed(rows):
+        ages = (row.sections.get("quality") or {}).get("ages")
+        if ages:  # since then no label came: what was labelled is labelled still
+            later = sum(row.labels_checked is not None and row.end + age <= row.labels_checked for age in AGES) - len(ages)
+            found.append((row.start, [*ages, *[float(row.labelled)] * max(later, 0)]))
+    return found
