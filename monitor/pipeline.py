@@ -162,7 +162,7 @@ class Pipeline:
         past = self.history(prepared, window)
         job = RunJob(
             prepared.monitor, prepared.settings, prepared.binning, prepared.key, window, moment, now, past.baseline, prepared.reference,
-            stored, past.rollup, self._keys(prepared.monitor.name, window), past.carried, past.accepted, past.widen,
+            stored, past.rollup, self.keys(prepared.monitor.name, window), past.carried, past.accepted, past.widen,
             *self.calibrations.of(prepared, save=save),
         )
         outcome: Outcome = self.workers.run(job)
@@ -170,7 +170,8 @@ class Pipeline:
         outcome = replace(outcome, sections={**outcome.sections, "quality": quality}, plan={**outcome.plan, "pinned": pinned(past)})
         return outcome, moment, past.baseline
 
-    def _keys(self, name: str, window: Window) -> tuple[tuple[datetime, bytes], ...]:
+    def keys(self, name: str, window: Window) -> tuple[tuple[datetime, bytes], ...]:
+        """The digests of the keys of earlier windows."""
         if self.store is None:
             return ()
         with self.store.read() as connection:

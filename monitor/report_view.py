@@ -10,14 +10,16 @@ from sqlalchemy.engine import Connection, Row
 from checks.calibration.ledger import balance
 from checks.core.errors import StoreError
 from checks.core.window import Window, iso
+from monitor.alerting.lateness import AGES, usual_of
 from monitor.config.model import Config
 from monitor.config.types import format_budget
 from monitor.ports import ReportJob
 from monitor.prepare import Prepared
-from monitor.store import incidents, runs
+from monitor.store import deployments, incidents, runs
 
 HISTORY = 60
 MOST_P_VALUES = 500
+SHOWN_AGES = frozenset({0, 1, 4, 5, 7, 8, 10, 11, 12})
 
 
 def build_view(connection: Connection, config: Config, prepared: Prepared, window: Window) -> ReportJob:
@@ -45,6 +47,7 @@ def build_view(connection: Connection, config: Config, prepared: Prepared, windo
             for i in open_here
         ],
     }
+    view |= {"run": run.id, "source": _source(run.plan or {}), "deployments": _deployments(connection, name, window), "lateness": _lateness(connection, name)}
     view["calibration"] = _calibration(connection, prepared, window)
     pinned = runs.baseline_of(connection, name, run.baseline)
     profile = runs.profile_of(connection, name, window.start, run.revision)
@@ -62,6 +65,46 @@ def _calibration(connection: Connection, prepared: Prepared, window: Window) -> 
         "allowed": budget.per(max(window.end - prepared.settings.start, timedelta(0))), "since": iso(since),
         "p_values": runs.drift_p_values(connection, name, since, window.start),
     }
+
+
+def _source(plan: dict[str, Any]) -> str:
+    """What the rows were read from, in a few words."""
+    source = plan.get("source") or {}
+    files = source.get("files")
+    if files is not None:
+        return f"{len(files)} file{'' if len(files) == 1 else 's'} of {sum(f[1] for f in files):,} bytes"
+    return str(source.get("table") or "a query" if source else "")
+
+
+def _deployments(connection: Connection, name: str, window: Window) -> list[dict[str, Any]]:
+    """The versions whose first days reach into the window."""
+    return [
+        {
+            "version": row.version, "previous": row.previous, "since": iso(row.first_seen), "state": row.state, "verdict": row.verdict,
+            "sentence": row.body.get("sentence", "no full hour has been looked at yet"), "rows": row.body.get("rows", 0),
+            "hours": row.body.get("hours", 0), "old_rows": row.body.get("old_rows", 0), "against": row.body.get("against", ""),
+        }
+        for row in deployments.of_monitor(connection, name) if row.first_seen < window.end and row.until > window.start
+    ]
+
+
+def _lateness(connection: Connection, name: str) -> dict[str, Any] | None:
+    """How late labels come: usual and slow shares by age, and those of the newest windows."""
+    found = deployments.triangle(connection, name)
+    usual = usual_of([ages for _, ages in found])
+    if usual is None:
+        return None
+    shown = [at for at in range(len(usual.median)) if at in SHOWN_AGES or at == len(usual.median) - 1]
+    return {
+        "windows": usual.windows, "ages": [_age(AGES[at]) for at in shown], "median": [usual.median[at] for at in shown],
+        "low": [usual.low[at] for at in shown],
+        "rows": [(iso(start), [ages[at] if at < len(ages) else None for at in shown]) for start, ages in found[:-9:-1]],
+    }
+
+
+def _age(age: timedelta) -> str:
+    hours = round(age.total_seconds() / 3600)
+    return f"{hours} h" if hours < 48 else f"{hours // 24} d"
 
 
 def _rollback(row: Row[Any] | None) -> str:

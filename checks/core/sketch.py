@@ -74,9 +74,9 @@ class Sketch:
         return math.copysign(2 * high / (1 + GAMMA), cell)
 
     def quantile(self, share: float, scale: float = 1.0, unit: str = "") -> Statistic:
-        """A quantile with its distribution-free 95% interval; ``scale`` turns weights into rows."""
+        """A quantile with its distribution-free 95% interval, where it has 4 rows beyond it; ``scale`` turns weights into rows."""
         rows = self.total * scale
-        if rows < 1:
+        if rows * min(share, 1 - share) < 4:  # beyond the outermost values nothing is known of so rare ones
             return Statistic.nothing(unit)
         half = Z95 * math.sqrt(share * (1 - share) / rows)
         return Statistic(self.at(share), self.at(max(share - half, 0.0)), self.at(min(share + half, 1.0)), round(rows), unit)

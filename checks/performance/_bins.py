@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import erf
 
 from checks.core.result import Statistic
 from checks.performance._interval import REPLICATES, SEED, Z95, Array
@@ -26,23 +27,29 @@ def calibration_error(counts: QualityCounts) -> Statistic:
     weight, labels, scores = grouped(counts.positive, counts.negative, counts.scores)
     used = weight > 0
     weight, labels, scores = weight[used], labels[used], scores[used]
-    rows = np.maximum(np.round(weight * counts.scale), 1)
-    chances = np.clip(scores / weight, 0.0, 1.0)
-    value, shares = _distance(labels / weight, chances, weight), weight / weight.sum()
+    rows, shares = np.maximum(weight * counts.scale, 2.0), weight / weight.sum()
+    chances, rates = np.clip(scores / weight, 0.0, 1.0), labels / weight
+    smooth = (labels * counts.scale + 1) / (rows + 2)
+    errors = np.sqrt(smooth * (1 - smooth) / rows)
+    gaps = rates - chances
+    value = float(_debiased(gaps[None], errors, shares)[0])
+    # The gaps that the bins may really have, less what noise adds to their squares, drawn again with that noise.
+    real = np.sign(gaps) * np.sqrt(np.maximum(gaps**2 - errors**2, 0.0))
     random = np.random.default_rng(SEED)
-    noise = np.abs(random.binomial(rows.astype(np.int64), chances, (REPLICATES, len(rows))) / rows - chances) @ shares
-    plain = float(np.mean(noise))
-    rates = np.clip(labels / weight, 0.0, 1.0)
-    again = np.abs(random.binomial(rows.astype(np.int64), rates, (REPLICATES, len(rows))) / rows - chances) @ shares
-    # Noise adds less where the bins are far from calibrated: its mean is taken from resamples of what was seen.
-    excess = max(float(np.mean(again)) - value, 0.0)
-    value = max(value - (plain if value <= plain else min(excess, plain)), 0.0)
+    again = _debiased(real + errors * random.normal(size=(REPLICATES, len(gaps))), errors, shares)
     half = Z95 * float(np.std(again))
-    return Statistic(value, max(value - half, 0.0), min(value + half, 1.0), max(round(float(counts.scored) * counts.scale), 1))
+    # What noise adds cannot be told from small gaps: the upper end does not take all of it off.
+    high = (value + float(np.abs(gaps) @ shares)) / 2 + half
+    return Statistic(max(value, 0.0), max(value - half, 0.0), min(high, 1.0), max(round(float(counts.scored) * counts.scale), 1))
 
 
-def _distance(rates: Array, chances: Array, weight: Array) -> float:
-    return float(np.abs(rates - chances) @ weight / weight.sum())
+def _debiased(gaps: Array, errors: Array, shares: Array) -> Array:
+    """The mean distance, less what normal noise of size ``errors`` adds to each: gaps have shape (draws, bins)."""
+    real = np.sqrt(np.maximum(gaps**2 - errors**2, 0.0))
+    ratio = real / np.maximum(errors, 1e-12)
+    folded = errors * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + real * erf(ratio / np.sqrt(2))
+    found: Array = (np.abs(gaps) - (folded - real)) @ shares
+    return found
 
 
 def murphy(counts: QualityCounts, part: str) -> Statistic:

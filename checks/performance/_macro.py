@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from checks.core.result import Statistic
-from checks.performance._interval import Array, delta, replicates
+from checks.performance._interval import Array, logit, replicates
 from checks.performance.counts import QualityCounts
 
 
@@ -14,9 +14,9 @@ def macro(counts: QualityCounts, kind: str) -> Statistic:
     cells = counts.confusion
     if not cells.sum():
         return Statistic.nothing()
-    value = float(_mean(cells, kind))
+    value, rows = float(_mean(cells, kind)), counts.weight * counts.scale
     again = _mean(replicates(cells, counts.scale), kind)
-    return delta(value, float(np.nanvar(again)), counts.weight * counts.scale, low=0.0, high=1.0)
+    return logit(value, float(np.nanvar(again)) * rows / max(rows - cells.shape[0], 1.0), rows)
 
 
 def _mean(cells: Array, kind: str) -> Array:

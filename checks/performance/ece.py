@@ -15,7 +15,7 @@ def ece(counts: QualityCounts) -> Statistic:
     Notes
     -----
     The plain estimate is never 0, not even of a perfectly calibrated model: the excess that labels drawn from the scores
-    themselves have over 200 draws is taken off (V. Kumar, P. Liang, T. Ma, Verified uncertainty calibration, 2019, debias alike).
-    The 95% interval is from 200 Poisson resamples.
+    themselves have is taken off (V. Kumar, P. Liang, T. Ma, Verified uncertainty calibration, 2019, debias alike). The interval is
+    from 200 simulated draws of the bins; as noise cannot be told from small gaps, its upper end takes only half of it off.
     """
     return calibration_error(counts)

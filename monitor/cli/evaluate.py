@@ -67,12 +67,30 @@ def _print_check(found: dict[str, Any]) -> None:
         if drift.get("note"):
             typer.echo(f"    {drift['note']}")
     if quality:
-        typer.echo(f"  quality {quality['verdict']} ({quality['state']}, {quality['labelled']:.0%} labelled)")
-        for row in quality["metrics"]:
-            if row["slice"] == "ALL" and row["value"] is not None:
-                typer.echo(f"    {row['verdict']} {row['metric']} {row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]")
+        _print_quality(quality)
     if found["service"]:
         typer.echo(f"  service {found['service']['verdict']}")
+
+
+def _print_quality(quality: dict[str, Any]) -> None:
+    state = "no labels" if quality["state"] == "unlabelled" else f"{quality['state']}, {quality['labelled']:.0%} labelled"
+    typer.echo(f"  quality {quality['verdict']} ({state})" + (f": {quality['reason']}" if quality.get("reason") else ""))
+    for row in quality["metrics"]:
+        shown = row["slice"] == "ALL" or row["verdict"] in ("warn", "fail", "error")
+        if shown and row["value"] is not None:
+            name = ("estimated " if row["estimated"] else "") + row["metric"] + ("" if row["slice"] == "ALL" else f" of {row['slice']}")
+            span = "" if row["low"] is None or row["high"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
+            typer.echo(f"    {row['verdict']} {name} {row['value']:.4g}{span}")
+        elif shown and row.get("reason"):
+            typer.echo(f"    {row['verdict']} {row['slice']}: {row['reason']}")
+    for name, figure in quality.get("kpis", {}).items():
+        value = "unknown" if figure["value"] is None else f"{figure['value']:,.6g}"
+        typer.echo(f"    {figure['verdict']} {name} {value}" + (f": {figure['reason']}" if figure.get("reason") else ""))
+    for row in (quality.get("parity") or {}).get("columns", []):
+        if row["verdict"] != "pass":
+            typer.echo(f"    {row['verdict']} parity of {row['column']}: " + ("unknown" if row["share"] is None else f"{row['share']:.2%} of {row['n']:,} rows differ"))
+    for note in quality.get("notes", []):
+        typer.echo(f"    {note}")
 
 
 @guarded

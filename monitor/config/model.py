@@ -261,8 +261,9 @@ class MonitorConfig(Section):
             raise ValueError("labels need columns.id to join on")
         if self.labels is not None and self.columns.score is None and self.columns.prediction is None:
             raise ValueError("labels need columns.score or columns.prediction to compare with")
-        if self.quality.limits and self.labels is None:
-            raise ValueError("quality.limits need labels")
+        own = {item.name for item in self.quality.custom}
+        if self.labels is None and (set(self.quality.limits) - own or self.quality.fairness is not None):
+            raise ValueError("quality.limits and quality.fairness need labels; only limits on custom metrics do without")
         if self.rollback.effective_mode == "auto" and not (self.rollback.status_url or self.columns.version):
             raise ValueError("rollback.mode auto needs a status_url or columns.version, or it could not be verified")
         if self.rollback.effective_mode != "off" and self.columns.version is None:

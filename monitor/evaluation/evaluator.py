@@ -249,7 +249,9 @@ class Evaluator:
             results += quality.results
         if not profile.rows:
             parts, results = sections.inhibited(parts, results)
-        parts["service"], added = sections.service_section(monitor, profile, baseline)
+        parts["service"], added = sections.service_section(
+            monitor, profile, baseline, job.window, [b.window.start for b in job.baseline]
+        )
         results += added
         outputs = profile.outputs
         profile.outputs = {}  # kept apart: a baseline is sent with every run, and has no use for them

@@ -42,7 +42,8 @@ def judge_kpis(monitor: MonitorConfig, open_source: Callable[[Any], Source], win
             **({"reason": reason} if reason else {}),
         }
         results.append(RuleResult(
-            rule, "quality", str(verdict), number(value.value), number(value.low), number(value.high), value.n, cleared=cleared, reason=reason,
+            rule, "quality", str(verdict), number(value.value), number(value.low), number(value.high), value.n, slice="ALL", cleared=cleared,
+            reason=reason,
         ))
     return section, results
 

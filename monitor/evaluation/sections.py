@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
+from statistics import median
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from checks.calibration.names import ROWS
 from checks.calibration.structural import StructuralBreak
+from checks.core.interval import Z95
 from checks.core.profile import Binning, ColumnProfile, Profile
 from checks.core.result import Statistic, Verdict, finite, roll_up
+from checks.core.window import Window
 from checks.evaluate import evaluate
 from checks.statistics import SHOWN, STATISTICS
 from monitor.config.model import MonitorConfig
@@ -19,6 +25,7 @@ from monitor.profiling.plan import ERRORS
 
 Section = tuple[dict[str, Any], list[RuleResult]]
 NO_ROWS = "the window has no rows"
+LEAST_EARLIER, LEAST_ALIKE = 5, 3
 
 
 def number(value: float | None) -> float | None:
@@ -127,8 +134,32 @@ def latency_quantile(column: ColumnProfile, edges: Sequence[float], share: float
     return Statistic.exact(column.maximum, column.filled, "ms")
 
 
-def service_section(monitor: MonitorConfig, profile: Profile, baseline: Sequence[Profile]) -> Section:
-    """Latency, error share and the usual number of rows; an empty window is said by a rule of its own."""
+def traffic(rows: int, start: datetime, earlier: Sequence[tuple[datetime, int]], zone: str) -> tuple[Statistic, float | None]:
+    """Rows against the usual for that hour of the week, of the day where fewer than three are known, else of any time.
+
+    The interval is that of counting; the usual number is a median. Nothing with fewer than five earlier windows.
+    """
+    known = [(at, count) for at, count in earlier if count]
+    if len(known) < LEAST_EARLIER:
+        return Statistic.nothing(), None
+    local = start.astimezone(ZoneInfo(zone))
+    alike: list[int] = []
+    for place in (lambda t: (t.weekday(), t.hour), lambda t: t.hour, lambda t: 0):
+        alike = [count for at, count in known if place(at.astimezone(ZoneInfo(zone))) == place(local)]
+        if len(alike) >= LEAST_ALIKE:
+            break
+    usual = float(median(alike))
+    half = Z95 * math.sqrt(rows)
+    return Statistic(rows / usual, max(rows - half, 0.0) / usual, (rows + half) / usual, max(rows, 1)), usual
+
+
+def service_section(
+    monitor: MonitorConfig, profile: Profile, baseline: Sequence[Profile], window: Window | None = None, starts: Sequence[datetime] = (),
+) -> Section:
+    """Latency, error share, traffic and the usual number of rows; an empty window is said by a rule of its own.
+
+    ``starts`` are those of the ``baseline`` windows.
+    """
     section: dict[str, Any] = {"verdict": "pass"}
     empty = not profile.rows
     results = [
@@ -149,10 +180,16 @@ def service_section(monitor: MonitorConfig, profile: Profile, baseline: Sequence
 
         measured["error_share"] = proportion(profile.rules[ERRORS], profile.rows)
         section["error_share"] = number(measured["error_share"].value)
+    if window is not None and profile.rows:
+        earlier = [(start, p.rows) for start, p in zip(starts, baseline, strict=True)]
+        found, usual = traffic(profile.rows, window.start, earlier, monitor.window.timezone)
+        if usual is not None:
+            measured["traffic"] = found
+            section["traffic"] = {"against_usual": number(found.value), "usual_rows": number(usual)}
     for key, limit in monitor.service.limits.items():
         if key not in measured:
             continue
-        checked = evaluate(measured[key], limit.threshold(), monitor.drift.min_rows)
+        checked = evaluate(measured[key], limit.threshold(), 0 if key == "traffic" else monitor.drift.min_rows)
         value = measured[key]
         results.append(
             RuleResult(

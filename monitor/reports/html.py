@@ -24,14 +24,18 @@ def render(
     columns = [_column(binning, name, profile, reference, view) for name in profile.columns] if profile is not None else []
     columns.sort(key=lambda c: (-c["drives"], c["name"]))
     quality = (view["sections"] or {}).get("quality") or {}
-    slices = [row for row in quality.get("metrics", []) if row["slice"] != "ALL"]
+    rows = quality.get("metrics", [])
+    realised = [row for row in rows if not row["estimated"] and not row.get("fairness")]
+    slices = [row for row in realised if row["slice"] != "ALL"]
+    real = {row["metric"]: row for row in realised if row["slice"] == "ALL"}
     order = {"fail": 0, "warn": 1, "pass": 2}
     slices.sort(key=lambda r: (order.get(r["verdict"], 3), r["slice"], r["metric"]))
     return _environment().get_template("report.html").render(
         view=view, columns=columns, strip=svg.strip(view["history"]), slices=slices[:MOST_SLICES], more_slices=max(len(slices) - MOST_SLICES, 0),
         charts=[(rule, svg.line(points, rule)) for rule, points in view["metrics"].items()],
         calibration=svg.p_values(normal, view["calibration"]["p_values"]),
-        whole=[row for row in quality.get("metrics", []) if row["slice"] == "ALL"],
+        whole=[row for row in realised if row["slice"] == "ALL"], fairness=[row for row in rows if row.get("fairness")],
+        both=[(row["metric"], real.get(row["metric"]), row) for row in rows if row["estimated"] and row["slice"] == "ALL"],
     )
 
 

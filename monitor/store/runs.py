@@ -186,6 +186,19 @@ def current_run(connection: Connection, name: str, start: datetime) -> Row[Any] 
     return connection.execute(sa.select(t.run).where(r.monitor == name, r.start == start, r.current)).one_or_none()
 
 
+def run_by_id(connection: Connection, run: int) -> Row[Any] | None:
+    """One run by its number."""
+    return connection.execute(sa.select(t.run).where(t.run.c.id == run)).one_or_none()
+
+
+def run_of(connection: Connection, name: str, start: datetime, revision: int | None) -> Row[Any] | None:
+    """A revision of a window, or (None) the newest."""
+    if revision is None:
+        return current_run(connection, name, start)
+    r = t.run.c
+    return connection.execute(sa.select(t.run).where(r.monitor == name, r.start == start, r.revision == revision)).one_or_none()
+
+
 def section_before(connection: Connection, name: str, start: datetime, section: str) -> tuple[datetime, dict[str, Any]] | None:
     """The newest window before ``start`` that has a run with that section, and the section."""
     r = t.run.c

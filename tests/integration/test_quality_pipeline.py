@@ -1,0 +1,470 @@
+"""Quality through the whole pipeline: slices, estimates, late labels, versions, releases, business figures, parity, lineage."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from checks.core.errors import ConfigError
+from monitor.again import find_run, reproduce
+from monitor.app import load_config, write_report
+from monitor.ports import WeakestJob
+from monitor.store import deployments, incidents, runs
+from tests.streams import START, Rows, Stream, write_table
+from tests.world import World
+
+COLUMNS = {"timestamp": "at", "id": "id", "score": "score", "version": "version", "latency": "latency"}
+
+
+def current(world: World, index: int) -> Any:
+    with world.app.store.read() as connection:
+        return runs.current_run(connection, "m", START + timedelta(days=index))
+
+
+def quality(world: World, index: int) -> dict[str, Any]:
+    found: dict[str, Any] = current(world, index).sections["quality"]
+    return found
+
+
+def rows_of(section: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
+    return [row for row in section["metrics"] if all(row.get(k) == v for k, v in wanted.items())]
+
+
+def opened(world: World) -> list[tuple[str, list[str], str]]:
+    with world.app.store.read() as connection:
+        return [(i.severity, i.members, i.state) for i in reversed(incidents.listing(connection, monitor="m"))]
+
+
+def column(name: str, make: Any) -> Any:
+    def fault(rows: Rows, random: np.random.Generator) -> None:
+        rows[name] = make(rows, random)
+
+    return fault
+
+
+def every_day(*faults: Any, days: int = 70) -> dict[int, Any]:
+    return dict.fromkeys(range(days), faults)
+
+
+# -- slices and metrics of one's own
+
+
+def test_slices_by_column_bins_crossing_and_expression_are_measured_and_one_that_disappears_says_so(tmp_path: Path) -> None:
+    def gone(rows: Rows, random: np.random.Generator) -> None:
+        del rows["c0"]
+
+    slices = ["c0", {"column": "x0", "bins": [-0.5, 0.5]}, ["c0", {"column": "x1", "bins": 2}], {"name": "high", "where": "x0 > 1 and c0 = 'a'"}]
+    world = World(tmp_path, Stream(rows=800, faults={41: [gone]}), quality={"slices": slices, "metrics": ["accuracy"], "min_rows": 30})
+    world.days(2)
+    found = {row["slice"]: row for row in rows_of(quality(world, 40), metric="accuracy", estimated=False)}
+    assert {"c0=a", "x0<-0.5", "-0.5<=x0<0.5", "x0>=0.5", "high"} <= set(found)
+    assert sum(found[f"c0={c}"]["n"] for c in "abcd") == 800
+    assert found["x0<-0.5"]["n"] + found["-0.5<=x0<0.5"]["n"] + found["x0>=0.5"]["n"] == 800
+    crossed = [name for name in found if name.startswith("c0=a & x1")]
+    assert sum(found[name]["n"] for name in crossed) == found["c0=a"]["n"]
+    (small,) = [row for row in found.values() if row["slice"] == "high"]
+    rows = world.stream.day(40)
+    assert small["n"] == int(((rows["x0"] > 1) & (rows["c0"] == "a")).sum())
+    after = quality(world, 41)
+    broken = {row["slice"]: row["reason"] for row in after["metrics"] if row["verdict"] == "error"}
+    assert broken["c0"] == "the window has no column 'c0'"
+    assert after["verdict"] == "error"
+    assert rows_of(after, metric="accuracy", slice="x0<-0.5", estimated=False)
+
+
+def test_a_small_slice_is_insufficient_and_says_what_it_could_have_shown(tmp_path: Path) -> None:
+    limits = {"accuracy": {"fail_below": 0.99}}
+    world = World(tmp_path, Stream(rows=400), quality={"slices": ["c0"], "metrics": ["accuracy"], "min_rows": 100, "limits": limits})
+    world.days(1)
+    found = {row["slice"]: row for row in rows_of(quality(world, 40), estimated=False)}
+    assert found["c0=d"]["verdict"] == "insufficient"
+    n, p = found["c0=d"]["n"], found["c0=d"]["value"]
+    assert found["c0=d"]["detectable"] == pytest.approx(2.8 * np.sqrt(p * (1 - p) / n), rel=0.15)
+    assert not any("c0=d" in rule for _, members, _ in opened(world) for rule in members)
+
+
+def test_metrics_of_the_owner_need_no_labels_and_have_limits(tmp_path: Path) -> None:
+    shop = [column("cost", lambda rows, r: r.gamma(2.0, 5.0, len(rows["id"]))), column("orders", lambda rows, r: r.integers(0, 5, len(rows["id"])))]
+    custom = [
+        {"name": "cost_per_order", "expr": "cost / orders", "aggregate": "mean"}, {"name": "dear", "expr": "cost > 20", "aggregate": "share"},
+        {"name": "cost_p95", "expr": "cost", "aggregate": "p95"}, {"name": "wrong", "expr": "nothing + 1"},
+    ]
+    limits = {"cost_per_order": {"warn_above": 1.0}}
+    world = World(
+        tmp_path, Stream(rows=600, faults=every_day(*shop)), labels=None, quality={"custom": custom, "limits": limits, "slices": ["c0"]},
+    )
+    world.days(1)
+    section = quality(world, 40)
+    assert section["state"] == "unlabelled"
+    rows = world.stream.day(40)
+    found = {(row["metric"], row["slice"]): row for row in section["metrics"]}
+    usable = rows["orders"] > 0
+    assert found["cost_per_order", "ALL"]["value"] == pytest.approx(float((rows["cost"][usable] / rows["orders"][usable]).mean()), rel=1e-5)
+    assert found["cost_per_order", "ALL"]["missing"] == int((~usable).sum())
+    assert found["cost_per_order", "ALL"]["verdict"] == "warn"
+    assert found["dear", "ALL"]["value"] == pytest.approx(float((rows["cost"] > 20).mean()), rel=1e-5)
+    assert found["cost_p95", "ALL"]["value"] == pytest.approx(float(np.quantile(rows["cost"], 0.95)), rel=0.02)
+    assert found["wrong", "ALL"]["verdict"] == "error"
+    assert "no column 'nothing'" in found["wrong", "ALL"]["reason"]
+    assert found["cost_per_order", "c0=a"]["n"] > 100
+
+
+def test_groups_are_compared_for_fairness_with_limits(tmp_path: Path) -> None:
+    def unfair(rows: Rows, random: np.random.Generator) -> None:
+        rows["score"] = np.where(rows["c0"] == "b", rows["score"] * 0.6, rows["score"])
+
+    fair = {"column": "c0", "limits": {"selection_rate_ratio": {"fail_below": 0.8}}}
+    world = World(tmp_path, Stream(rows=2000, faults=every_day(unfair)), quality={"fairness": fair, "min_rows": 100})
+    world.days(1)
+    found = {(row["metric"], row["slice"]): row for row in quality(world, 40)["metrics"] if row.get("fairness")}
+    rows = world.stream.day(40)
+    rate = {c: float((rows["score"][rows["c0"] == c] >= 0.5).mean()) for c in "ab"}
+    assert found["selection_rate_ratio", "c0=b"]["value"] == pytest.approx(rate["b"] / rate["a"], rel=1e-5)
+    assert found["selection_rate_ratio", "c0=b"]["against"] == "c0=a"
+    assert found["selection_rate_ratio", "c0=b"]["verdict"] == "fail"
+    assert found["selection_rate_difference", "c0=c"]["verdict"] == "pass"
+    assert any(members == ["quality.fairness.selection_rate_ratio[c0=b]"] for _, members, _ in opened(world))
+
+
+def test_business_figures_have_values_limits_and_errors_of_their_own(tmp_path: Path) -> None:
+    for index in range(44):
+        orders = [10.0] * 50 if index != 41 else [10.0] * 5
+        times = [START + timedelta(days=index, minutes=10 * i) for i in range(len(orders))]
+        write_table(pa.table({"sold_at": times, "amount": orders}), tmp_path / "sales" / f"{index:04d}.parquet")
+    kpis = {
+        "revenue": {"source": str(tmp_path / "sales"), "timestamp": "sold_at", "value": "amount", "limits": {"fail_below": 300}},
+        "sales": {"source": str(tmp_path / "sales"), "timestamp": "sold_at", "aggregate": "count"},
+        "lost": {"source": str(tmp_path / "nowhere"), "timestamp": "sold_at", "value": "amount"},
+    }
+    world = World(tmp_path, Stream(), kpis=kpis)
+    world.days(3)
+    assert quality(world, 40)["kpis"]["revenue"]["value"] == 500.0
+    assert quality(world, 40)["kpis"]["sales"]["value"] == 50.0
+    assert quality(world, 41)["kpis"]["revenue"]["verdict"] == "fail"
+    assert quality(world, 41)["kpis"]["lost"]["verdict"] in ("error", "no_data")
+    assert ("fail", ["quality.kpi[revenue]"]) in [(severity, members) for severity, members, _ in opened(world)]
+
+
+def test_parity_tells_which_features_differ_from_their_offline_values(tmp_path: Path) -> None:
+    stream = Stream(rows=600)
+    for index in range(43):
+        rows = stream.day(index)
+        random = np.random.default_rng(index)
+        x0 = np.where(random.random(600) < 0.05, rows["x0"] + 1.0, rows["x0"])
+        table = pa.table({"row": rows["id"][::-1], "x0": x0[::-1], "x1": rows["x1"][::-1] * (1 + 1e-9), "c0": rows["c0"][::-1]})
+        write_table(table, tmp_path / "offline" / f"{index:04d}.parquet")
+    world = World(tmp_path, stream, parity={"source": str(tmp_path / "offline"), "id": "row", "limits": {"warn_above": 0.02}})
+    world.days(2)
+    parity = quality(world, 40)["parity"]
+    found = {row["column"]: row for row in parity["columns"]}
+    assert parity["matched"] == 1.0
+    assert set(found) == {"x0", "x1", "c0"}
+    assert found["x1"]["share"] == found["c0"]["share"] == 0.0
+    assert found["x0"]["share"] == pytest.approx(0.05, abs=0.03)
+    assert ("warn", ["quality.parity[x0]"]) in [(severity, members) for severity, members, _ in opened(world)]
+
+
+# -- labels that come late
+
+
+def hold_labels(world: World, index: int) -> None:
+    world.write(index + 1, labels=False)
+    world.clock.move_to(START + timedelta(days=index + 1, hours=2))
+    world.app.watch.tick()
+
+
+def late_labels(world: World, index: int, share: float, *, right: bool | None = None) -> None:
+    """Labels of a share of a day's rows; all of them as the model says, or its contrary."""
+    rows = world.stream.day(index)
+    count = int(share * len(rows["id"]))
+    label = rows["label"] if right is None else (rows["score"] >= 0.5) == right
+    table = pa.table({
+        "id": rows["id"][:count], "label": pa.array(np.asarray(label)[:count]),
+        "known_at": [world.clock.now() - timedelta(minutes=5)] * count,
+    })
+    write_table(table, world.folder / "labels" / f"late-{index:04d}-{share}.parquet")
+
+
+def test_a_limit_fires_on_few_labels_only_when_no_others_could_undo_it_and_is_withdrawn_when_they_do(tmp_path: Path) -> None:
+    limits = {"accuracy": {"fail_below": 0.55}}
+    world = World(tmp_path, Stream(rows=400), quality={"metrics": ["accuracy"], "limits": limits, "min_rows": 100, "estimate": False})
+    world.days(2)
+    hold_labels(world, 42)
+    assert quality(world, 42)["state"] == "waiting"
+    late_labels(world, 42, 0.4, right=False)
+    world.clock.advance(timedelta(hours=2))
+    world.app.watch.tick()
+    section = quality(world, 42)
+    assert (section["state"], section["labelled"]) == ("provisional", 0.4)
+    assert rows_of(section, metric="accuracy", slice="ALL")[0]["verdict"] == "insufficient"  # the other 60% may all be right
+    late_labels(world, 42, 0.7, right=False)
+    world.clock.advance(timedelta(hours=2))
+    world.app.watch.tick()
+    assert rows_of(quality(world, 42), metric="accuracy", slice="ALL")[0]["verdict"] == "fail"
+    assert ("fail", ["quality.accuracy[ALL]"], "open") in opened(world)
+    late_labels(world, 42, 1.0, right=True)  # the labels are corrected: the newest count
+    world.clock.advance(timedelta(hours=2))
+    world.app.watch.tick()
+    assert quality(world, 42)["state"] == "final"
+    assert ("fail", ["quality.accuracy[ALL]"], "withdrawn") in opened(world)
+    assert world.inbox.types()[-1] == ("incident.withdrawn", "quality")
+
+
+def test_labels_that_are_later_than_usual_are_an_alert_of_their_own_and_it_ends(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream())
+    world.days(14)
+    for index in range(54, 57):
+        hold_labels(world, index)
+    found = [(s, m, state) for s, m, state in opened(world) if m == ["service.labels_late"]]
+    assert found == [("warn", ["service.labels_late"], "open")]
+    (text,) = [m.text for m in world.inbox.messages if "labels" in m.payload["data"]["headline"]]
+    assert "has labels for 0% of its rows after" in text
+    assert re.search(r"of 1\d windows the slowest had \d+% at that age", text)
+    for index in range(54, 57):
+        late_labels(world, index, 1.0)
+    world.day(57)
+    world.day(58)
+    assert [state for _, m, state in opened(world) if m == ["service.labels_late"]] == ["closed"]
+
+
+def test_labels_of_another_model_are_told(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(rows=300))
+    world.days(3)
+    for index in range(43, 46):
+        hold_labels(world, index)
+        rows = world.stream.day(index)
+        foreign = pa.table({
+            "id": [f"other-{i}" for i in rows["id"]] * 6, "label": [True] * 1800, "known_at": [world.clock.now() - timedelta(hours=1)] * 1800,
+        })
+        write_table(foreign, tmp_path / "labels" / f"foreign-{index}.parquet")
+        world.clock.advance(timedelta(hours=2))
+        world.app.watch.tick()
+    assert ("warn", ["service.labels_unknown"], "open") in opened(world)
+
+
+def test_odd_labels_are_counted_and_said_and_make_no_wrong_number(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(rows=300), quality={"metrics": ["accuracy"], "estimate": False})
+    world.days(1)
+    hold_labels(world, 41)
+    rows = world.stream.day(41)
+    now = world.clock.now()
+    ids, label = rows["id"], rows["label"].tolist()
+    table = pa.table({
+        "id": [*ids[:200], *ids[:10], *ids[10:15], *ids[200:220], *ids[220:230], None],
+        "label": [*label[:200], *label[:10], *[not v for v in label[10:15]], *label[200:220], *label[220:230], True],
+        "known_at": [*[now - timedelta(hours=1)] * 210, *[now - timedelta(minutes=30)] * 5, *[now + timedelta(days=2)] * 20,
+                     *[t - timedelta(hours=2) for t in rows["at"][220:230]], now],
+    })
+    write_table(table, tmp_path / "labels" / "odd.parquet")
+    world.clock.advance(timedelta(hours=2))
+    world.app.watch.tick()
+    section = quality(world, 41)
+    said = " ".join(section["notes"])
+    assert "10 labels repeat another of their id" in said
+    assert "5 ids have labels that contradict each other" in said
+    assert "20 labels are dated in the future" in said
+    assert section["labelled"] == pytest.approx(210 / 300, abs=1e-4)
+    right = [(s >= 0.5) == (v if not 10 <= i < 15 else not v) for i, (s, v) in enumerate(zip(rows["score"], label, strict=True))]
+    counted = [*range(200), *range(220, 230)]
+    assert rows_of(section, metric="accuracy", slice="ALL")[0]["value"] == pytest.approx(np.mean([right[i] for i in counted]), abs=1e-5)
+
+
+# -- estimates
+
+
+def test_quality_is_estimated_while_labels_are_awaited_and_shown_beside_what_came(tmp_path: Path) -> None:
+    limits = {"estimated.accuracy": {"fail_below": 0.65}, "accuracy": {"fail_below": 0.5}}
+    blind = [column("score", lambda rows, r: 0.5 + (rows["score"] - 0.5) * 0.1)]
+    world = World(tmp_path, Stream(rows=1000, faults={42: blind}), quality={"limits": limits, "metrics": ["accuracy", "roc_auc"]})
+    world.days(1)
+    hold_labels(world, 41)
+    section = quality(world, 41)
+    (guess,) = rows_of(section, metric="accuracy", slice="ALL", estimated=True)
+    assert section["state"] == "waiting"
+    assert section["estimate"]["model"] in ("calibrated scores", "scores as they are")
+    rows = world.stream.day(41)
+    assert guess["value"] == pytest.approx(float(((rows["score"] >= 0.5) == rows["label"]).mean()), abs=0.04)
+    late_labels(world, 41, 1.0)
+    world.clock.advance(timedelta(hours=2))
+    world.app.watch.tick()
+    section = quality(world, 41)
+    assert section["state"] == "final"
+    assert rows_of(section, metric="accuracy", slice="ALL", estimated=True) == [guess]
+    hold_labels(world, 42)
+    assert any(members == ["quality.estimated.accuracy[ALL]"] for _, members, _ in opened(world))
+
+
+# -- versions
+
+
+def split(share: float, second: str = "v2", worse: bool = False) -> Any:
+    def fault(rows: Rows, random: np.random.Generator) -> None:
+        chosen = random.random(len(rows["id"])) < share
+        rows["version"] = np.where(chosen, second, rows["version"]).astype(object)
+        if worse:
+            rows["score"] = np.where(chosen, 1 - rows["score"], rows["score"])
+
+    return fault
+
+
+def test_a_canary_is_compared_on_the_windows_that_both_served(tmp_path: Path) -> None:
+    faults = {k: [split(0.2, worse=True)] for k in range(42, 50)}
+    world = World(tmp_path, Stream(rows=600, faults=faults), quality={"deployment": {"watch": "0h"}})
+    world.days(5)
+    compared = quality(world, 44)["compared"]
+    assert (compared["first_version"], compared["second_version"], compared["verdict"]) == ("v1", "v2", "worse")
+    assert compared["evidence"] >= 100
+    versions = {v["version"]: v for v in quality(world, 44)["versions"]}
+    assert versions["v1"]["metrics"]["accuracy"][0] > 0.6 > 0.4 > versions["v2"]["metrics"]["accuracy"][0]
+    assert versions["v1"]["rows"] + versions["v2"]["rows"] == 600
+
+
+def test_a_shadow_counts_for_itself_alone_and_is_compared_row_by_row(tmp_path: Path) -> None:
+    def shadowed(rows: Rows, random: np.random.Generator) -> None:
+        n = len(rows["id"])
+        for name in list(rows):
+            rows[name] = np.concatenate([rows[name], rows[name]]).tolist() if name not in ("x0", "x1") else np.concatenate([rows[name]] * 2)
+        rows["version"] = ["v1"] * n + ["v2"] * n
+        rows["score"] = [*rows["score"][:n], *np.clip(np.array(rows["score"][n:]) * 0.2, 0, 1)]
+
+    world = World(tmp_path, Stream(rows=500, faults=every_day(shadowed)), quality={"shadow": "v2", "metrics": ["accuracy"]})
+    world.days(2)
+    section = quality(world, 40)
+    assert "compared" not in section
+    assert rows_of(section, metric="accuracy", slice="ALL", estimated=False)[0]["n"] == 500
+    assert not [n for n in section.get("notes", []) if "repeated" in n]
+    assert {v["version"]: v["shadow"] for v in section["versions"]} == {"v1": False, "v2": True}
+    from monitor.ports import CompareJob
+
+    pipeline = world.app.watch.pipeline
+    prepared = pipeline.prepare("m")
+    with world.app.store.read() as connection:
+        windows = deployments.label_counts(connection, "m", START)
+    spans = tuple(prepared.grid.at(start) for start, _ in windows)
+    found = pipeline.workers.run(CompareJob(prepared.monitor, prepared.settings, "v1", "v2", windows, None, 0.01, spans))
+    assert (found["paired"], found["verdict"]) == (True, "worse")
+    assert found["delong"]["rows"] == 1000
+    assert found["delong"]["low"] <= 0 <= found["delong"]["high"]  # a factor leaves the order of scores
+
+
+def test_a_bad_release_is_found_within_hours_before_any_label_and_ends_with_it(tmp_path: Path) -> None:
+    def nulls(rows: Rows, random: np.random.Generator) -> None:
+        late = np.array([at >= START + timedelta(days=44, hours=9) for at in rows["at"]])
+        rows["version"] = np.where(late, "v2", rows["version"]).astype(object)
+        rows["score"] = [None if bad else s for bad, s in zip(late & (random.random(len(late)) < 0.3), rows["score"], strict=True)]
+
+    rollback = {"url": "http://127.0.0.1:9/rollback", "mode": "approve", "allow_hosts": ["127.0.0.1"], "secret": "s"}
+    world = World(tmp_path, Stream(rows=2400, faults={44: [nulls]}), rollback=rollback, quality={"min_rows": 100})
+    world.days(4)
+    world.write(45)
+    world.clock.move_to(START + timedelta(days=44, hours=12, minutes=30))
+    world.app.watch.tick()
+    with world.app.store.read() as connection:
+        (watched,) = deployments.of_monitor(connection, "m")
+        (incident,) = [i for i in incidents.listing(connection, "open", "m") if i.members == ["service.deployment[v2]"]]
+        decided = incidents.rollback_of(connection, incident.id)
+    assert (watched.version, watched.previous, watched.verdict) == ("v2", "v1", "fail")
+    assert watched.first_seen == START + timedelta(days=44, hours=9)
+    assert "of scores or predictions that are missing" in incident.headline or "missing" in incident.headline
+    assert (decided.state, decided.from_version, decided.to_version) == ("awaiting_approval", "v2", "v1")
+    for index in range(44, 47):
+        world.day(index)
+    with world.app.store.read() as connection:
+        (watched,) = deployments.of_monitor(connection, "m")
+    assert watched.state == "ended"
+    assert "does not serve any more" in watched.body["ended"]
+    assert ("fail", ["service.deployment[v2]"], "closed") in opened(world)
+
+
+def test_a_good_release_is_watched_and_says_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(rows=1200, versions={43: "v2"}))
+    world.days(9)
+    with world.app.store.read() as connection:
+        (watched,) = deployments.of_monitor(connection, "m")
+    assert (watched.state, watched.verdict) == ("ended", "pass")
+    assert watched.body["against"] == "the same hours of earlier days"
+    assert opened(world) == []
+
+
+def test_empty_versions_are_no_release(tmp_path: Path) -> None:
+    empty = [column("version", lambda rows, r: [None] * len(rows["id"]))]
+    world = World(tmp_path, Stream(faults={42: empty, 43: empty}))
+    world.days(5)
+    with world.app.store.read() as connection:
+        assert deployments.of_monitor(connection, "m") == []
+    assert quality(world, 42)["verdict"] in ("pass", "insufficient")
+
+
+# -- weakest slices, lineage, report
+
+
+def test_the_weakest_slice_of_a_window_is_found_and_shown_in_the_report(tmp_path: Path) -> None:
+    def weak(rows: Rows, random: np.random.Generator) -> None:
+        inside = (rows["c0"] == "b") & (rows["x0"] > 0.5)
+        rows["label"] = np.where(inside & (random.random(len(inside)) < 0.6), rows["score"] < 0.5, rows["label"])
+
+    world = World(tmp_path, Stream(rows=6000, faults={40: [weak]}), quality={"slices": ["c0"]})
+    world.days(1)
+    section = quality(world, 40)
+    assert section["state"] == "final"
+    best = section["weakest"]["slices"][0]
+    assert "c0=b" in best["slice"]
+    assert "x0" in best["slice"]
+    assert best["error"] > 1.5 * best["overall"]
+    pipeline = world.app.watch.pipeline
+    window = pipeline.prepare("m").grid.at(START + timedelta(days=40))
+    html = write_report(pipeline, "m", window).read_text()
+    for words in ("Weakest slices", escape(best["slice"]), "Realised and estimated", "read from 1 file"):
+        assert words in html
+    prepared = pipeline.prepare("m")
+    again = pipeline.workers.run(WeakestJob(prepared.monitor, prepared.settings, prepared.binning, prepared.key, window, world.clock.now()))
+    assert again == section["weakest"]
+
+
+def test_a_run_is_reproduced_to_the_last_digit_and_a_changed_file_is_named(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(rows=600), quality={"slices": ["c0"]})
+    world.days(4)
+    pipeline = world.app.watch.pipeline
+    run = find_run(pipeline, "m@2024-02-11")
+    assert run.plan["source"]["files"][0][0].endswith("0041.parquet")
+    found = reproduce(pipeline, run)
+    assert (found["same"], found["differences"], found["notes"]) == (True, [], [])
+    assert found["results"] > 5
+    assert find_run(pipeline, str(run.id)).id == run.id
+    rows = world.stream.day(41)
+    rows.pop("label")
+    rows["x0"] = rows["x0"] + 100.0
+    write_table(pa.table({name: pa.array(values) for name, values in rows.items()}), tmp_path / "predictions" / "0041.parquet")
+    changed = reproduce(pipeline, run)
+    assert not changed["same"]
+    assert any("0041.parquet has changed" in note for note in changed["notes"])
+    with pytest.raises(ConfigError, match="there is no run"):
+        find_run(pipeline, "99999")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"quality": {"slices": [{"bins": 3}]}}, "a slice needs either a column or where"),
+        ({"quality": {"slices": [{"where": "x0 >"}]}}, "needs a name"),
+        ({"quality": {"limits": {"estimated.nonsense": {"fail_below": 1}}}}, "there is no metric 'nonsense'"),
+        ({"quality": {"custom": {"accuracy": "x0 + 1"}}}, "is the name of a metric"),
+        ({"quality": {"custom": {"a": "x0 +"}}}, "not a SQL expression"),
+        ({"quality": {"metrics": ["business_value"]}}, "business_value needs costs"),
+        ({"quality": {"costs": {"tp": 1, "xx": 2}}}, "costs know tp, fp, fn and tn, not xx"),
+        ({"kpis": {"a": {"source": "x.parquet", "timestamp": "t"}}}, "needs a value column"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_its_place(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    from tests.streams import config_text
+
+    (tmp_path / "config.yaml").write_text(config_text(tmp_path, **change))
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "config.yaml")
