@@ -147,7 +147,8 @@ class Announcer:
             return None
         reason = f"{watched.version} is worse than {watched.previous}: {sentence}"
         result = RuleResult(rule, "service", "fail", reason=reason)
-        episode = Episode("service", window.start, window.start, Verdict.FAIL, {rule: result}, [window.start])
+        first = Window(watched.first_seen, window.end)
+        episode = Episode("service", first.start, first.start, Verdict.FAIL, {rule: result}, [first.start])
         known = next((r.id for r in incidents.listing(connection, "open", self._monitor.name) if r.members == [rule]), None)
         incident = known or self._create(connection, episode, now)
         mode = self._monitor.rollback.effective_mode

@@ -44,7 +44,7 @@ class Planted:
 
 NULL_CARRIER = Planted("carrier is null", date(2013, 6, 18), 3, ("contract",))
 CELSIUS = Planted("temperature in Celsius", date(2013, 8, 6), 4, ("data", "drift"))
-BAD_VERSION = Planted("a bad model version goes live", date(2013, 10, 9), 1, ("quality",))
+BAD_VERSION = Planted("a bad model version goes live", date(2013, 10, 9), 1, ("quality", "service"))
 PLANTED = (NULL_CARRIER, CELSIUS, BAD_VERSION)
 
 
@@ -179,7 +179,7 @@ class Demo:
             ],
             "messages": {"delivered": len(self.inbox.messages), **sent},
             "rollbacks": [
-                {"from": r.from_version, "to": r.to_version, "mode": r.mode, "state": r.state, "detail": r.detail} for r in rollbacks
+                {"from": r.from_version, "to": r.to_version, "mode": r.mode, "state": r.state, "detail": r.detail} for r in rollbacks if r.state != "blocked"
             ],
             "calls": len(self.server.calls), "reports": str(self.app.config.reports.path / MONITOR), "evidently": drill_down,
             "september": {"expected": expected, "late": late}, "temperature": _temperature(whole),

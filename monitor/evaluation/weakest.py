@@ -15,7 +15,7 @@ from monitor.evaluation.quality import Question, label_rows
 from monitor.evaluation.scan import sample_rows
 from monitor.evaluation.sections import number
 from monitor.ports import Source
-from monitor.profiling.cuts import edges_of
+from monitor.profiling.cuts import above, below, between, edges_of
 from monitor.profiling.joining import flat
 from monitor.profiling.lanes import Codes
 from monitor.profiling.quality import floats, labelled_errors
@@ -72,15 +72,14 @@ def _feature(column: ColumnBinning, values: pa.Array, key: bytes) -> Feature:
     numbers = floats(values, column.name)
     codes = np.searchsorted(np.asarray(edges), numbers, side="right")
     codes[np.isnan(numbers)] = len(edges) + 1
-    texts = [f"{edge:.6g}" for edge in edges]
     size = len(edges) + 2
     places = np.arange(size)
     predicates, members = [], []
-    for at, text in enumerate(texts):
-        predicates += [f"{column.name}<{text}", f"{column.name}>={text}"]
+    for at, edge in enumerate(edges):
+        predicates += [below(column.name, edge), above(column.name, edge)]
         members += [places <= at, (places > at) & (places < size - 1)]
     for at in range(1, len(edges)):
-        predicates.append(f"{texts[at - 1]}<={column.name}<{texts[at]}")
+        predicates.append(between(column.name, edges[at - 1], edges[at]))
         members.append(places == at)
     predicates.append(f"{column.name}={MISSING}")
     members.append(places == size - 1)

@@ -107,11 +107,38 @@ def edges_of(column: ColumnBinning | None, bins: int) -> list[float]:
     return sorted({column.edges[min(i, len(column.edges) - 1)] for i in at})
 
 
+def _edge(edge: float) -> tuple[str, bool]:
+    """An edge as text; and whether the value itself lies below it: frozen edges are one step beyond values that are frequent."""
+    before = float(np.nextafter(edge, -np.inf))
+    if len(repr(before)) < len(repr(edge)):
+        return f"{before:.6g}", True
+    return f"{edge:.6g}", False
+
+
+def below(name: str, edge: float) -> str:
+    """``name<edge``, or ``name<=value``."""
+    text, inside = _edge(edge)
+    return f"{name}{'<=' if inside else '<'}{text}"
+
+
+def above(name: str, edge: float) -> str:
+    """``name>=edge``, or ``name>value``."""
+    text, inside = _edge(edge)
+    return f"{name}{'>' if inside else '>='}{text}"
+
+
+def between(name: str, low: float, high: float) -> str:
+    """``low<=name<high``."""
+    (first, beyond), (last, inside) = _edge(low), _edge(high)
+    if first == last:
+        return f"{name}={first}"
+    return f"{first}{'<' if beyond else '<='}{name}{'<=' if inside else '<'}{last}"
+
+
 def _bins(name: str, values: pa.Array, edges: Sequence[float]) -> tuple[list[str | None], Codes]:
-    shown = [f"{edge:.6g}" for edge in edges]
-    labels: list[str | None] = [f"{name}<{shown[0]}"]
-    labels += [f"{low}<={name}<{high}" for low, high in itertools.pairwise(shown)]
-    labels += [f"{name}>={shown[-1]}", f"{name}={MISSING}"]
+    labels: list[str | None] = [below(name, edges[0])]
+    labels += [between(name, low, high) for low, high in itertools.pairwise(edges)]
+    labels += [above(name, edges[-1]), f"{name}={MISSING}"]
     numbers = _decoded(values).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     codes = np.searchsorted(np.asarray(edges, np.float64), numbers, side="right").astype(np.int32)
     codes[np.isnan(numbers)] = len(labels) - 1

@@ -32,7 +32,7 @@ def test_each_planted_fault_is_an_incident_of_the_right_family_from_its_first_da
     planted = {(i["planted"], i["family"], i["first"]) for i in demo.summary["incidents"] if i["planted"]}
     assert planted == {
         ("carrier is null", "contract", "2013-06-18"), ("temperature in Celsius", "data", "2013-08-06"),
-        ("a bad model version goes live", "quality", "2013-10-09"),
+        ("a bad model version goes live", "quality", "2013-10-09"), ("a bad model version goes live", "service", "2013-10-09"),
     }
 
 

@@ -162,34 +162,53 @@ def _mean(counts: QualityCounts, metric: str) -> tuple[float, float, float]:
 
 
 def _by_means(windows: Sequence[tuple[QualityCounts, QualityCounts]], metric: str, margin: float) -> Comparison:
-    score = information = wide = 0.0
+    walk = _Walk()
     used, rows, sums = 0, [0.0, 0.0], [0.0, 0.0]
     for first, second in windows:
         (m1, v1, n1), (m2, v2, n2) = _mean(first, metric), _mean(second, metric)
         if not n1 or not n2 or v1 + v2 <= 0:
             continue
         used += 1
-        wide = wide or v1 + v2
         for at, (m, n) in enumerate(((m1, n1), (m2, n2))):
             rows[at] += n
             sums[at] += m * n
-        score += (m2 - m1) / (v1 + v2)
-        information += 1 / (v1 + v2)
+        # Both versions' rows have one variance if they do not differ: a weight from each one's own would lean to the smaller mean.
+        pooled = (v1 * (n1 - 1) * n1 + v2 * (n2 - 1) * n2) / (n1 + n2 - 2) + (m2 - m1) ** 2 * n1 * n2 / (n1 + n2) / (n1 + n2 - 1)
+        walk.step(m2 - m1, n1 * n2 / (n1 + n2), pooled)
     if not used:
         return _nothing(metric)
     p1, p2 = sums[0] / rows[0], sums[1] / rows[1]
-    return _normal(metric, score, information, wide, p1, p2, margin * abs(p1), (round(rows[0]), round(rows[1])), used)
+    return walk.settled(metric, p1, p2, margin * abs(p1), (round(rows[0]), round(rows[1])), used)
 
 
-def _normal(
-    metric: str, score: float, information: float, wide: float, p1: float, p2: float, margin: float, rows: tuple[int, int], used: int,
-) -> Comparison:
-    """The normal mixture; its variance ``wide`` is that of the difference in the first window, and stays so."""
-    ratio = 1 + wide * information
-    evidence = wide * score**2 / (2 * ratio) - 0.5 * math.log(ratio)
-    half = math.sqrt(ratio / (wide * information**2) * (2 * math.log(1 / ALPHA) + math.log(ratio)))
-    gap = score / information
-    return _settled(metric, evidence, p1, p2, gap - half, gap + half, margin, rows, used)
+@dataclass(slots=True)
+class _Walk:
+    """The sum of differences, each weighted by the rows behind it, its variance, and the normal mixture of both.
+
+    The mixture's variance is fixed by the first window: a difference as large as that one could just show.
+    """
+
+    score: float = 0.0
+    weight: float = 0.0
+    variance: float = 0.0
+    first: float = 0.0
+
+    def step(self, gap: float, weight: float, variance: float) -> None:
+        """One more window, with the variance of a single row."""
+        self.score += weight * gap
+        self.weight += weight
+        self.variance += weight * variance
+        self.first = self.first or self.variance
+
+    def settled(self, metric: str, p1: float, p2: float, margin: float, rows: tuple[int, int], used: int) -> Comparison:
+        """The verdict on all steps."""
+        if self.first <= 0:
+            return _nothing(metric, "every row has the same error")
+        ratio = 1 + self.variance / self.first
+        evidence = self.score**2 / self.first / (2 * ratio) - 0.5 * math.log(ratio)
+        half = math.sqrt(ratio * self.first * (2 * math.log(1 / ALPHA) + math.log(ratio))) / self.weight
+        gap = self.score / self.weight
+        return _settled(metric, evidence, p1, p2, gap - half, gap + half, margin, rows, used)
 
 
 def _settled(
@@ -223,15 +242,13 @@ def paired(pairs: Sequence[Pairs], margin: float, *, regression: bool) -> Compar
     n = (round(rows), round(rows))
     if regression:
         used = [p for p in pairs if p.rows >= LEAST]
-        score = information = wide = 0.0
+        walk = _Walk()
         for p in used:
             mean = p.gap / p.rows
-            variance = max(p.gap_square / p.rows - mean * mean, 1e-300) / (p.rows - 1)
-            score, information, wide = score - mean / variance, information + 1 / variance, wide or variance
+            walk.step(-mean, p.rows, max(p.gap_square / p.rows - mean * mean, 0.0))
         if not used:
             return _nothing("mae", f"no window has {LEAST} rows that both predicted")
-        gap = sum(p.gap for p in pairs) / rows
-        return _normal("mae", score, information, wide, 0.0, -gap, margin, n, len(used))
+        return walk.settled("mae", 0.0, -sum(p.gap for p in pairs) / rows, margin, n, len(used))
     first, second, both = (sum(getattr(p, name) for p in pairs) for name in ("first", "second", "both"))
     discordant = first + second
     evidence = float(betaln(1 + first, 1 + second) - betaln(1, 1)) + discordant * math.log(2)

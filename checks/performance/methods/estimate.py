@@ -111,14 +111,16 @@ def expected_counts(binning: Binning, outputs: OutputCounts, calibrator: Calibra
 
     ``positives`` says which predicted classes (with other and missing) are positive; None: a score of 0.5 decides.
     """
-    shape = output_shape(binning)
-    joint = outputs.dense(shape).sum(axis=2).astype(np.float64)[:SCORE_BINS]
-    by_bin = joint.sum(axis=1)
+    joint = outputs.dense(output_shape(binning)).sum(axis=2).astype(np.float64)[:SCORE_BINS]
+    chosen = None if positives is None else joint[:, np.array(positives, bool)].sum(axis=1)
+    return expected_of(joint.sum(axis=1), chosen, calibrator)
+
+
+def expected_of(by_bin: Array, chosen: Array | None, calibrator: Calibrator) -> QualityCounts:
+    """The same from rows by score bin; ``chosen`` of them are predicted positive, None: those with a score from 0.5 on."""
     c = calibrator.chances
-    if positives is None:
+    if chosen is None:
         chosen = np.where(np.arange(SCORE_BINS) >= SCORE_BINS // 2, by_bin, 0.0)
-    else:
-        chosen = joint[:, np.array(positives, bool)].sum(axis=1)
     rest = by_bin - chosen
     rows = float(by_bin.sum())
     counts = QualityCounts(rows=round(rows), weight=rows, weight_square=rows, scored=rows)
