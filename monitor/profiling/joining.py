@@ -48,10 +48,12 @@ def join_codes(ids: pa.Array, other: pa.Array) -> tuple[Rows, Rows]:
 
 def last_of_each(codes: Rows) -> Rows:
     """The last row of each code that is not negative, ascending."""
-    last = np.full(int(codes.max(initial=-1)) + 1, -1, np.int64)
     valid = np.flatnonzero(codes >= 0)
+    last = np.full(int(codes.max(initial=-1)) + 1, -1, np.int64)
     last[codes[valid]] = valid
-    return np.sort(last[last >= 0])
+    kept = np.zeros(len(codes), bool)
+    kept[last[last >= 0]] = True
+    return np.flatnonzero(kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,13 @@ def newest_labels(
             future = int((codes[usable[late]] < size).sum())
             usable = usable[~late]
     usable = usable[codes[usable] < size]
-    if micros is not None and len(usable):
-        usable = usable[np.argsort(micros[usable], kind="stable")]
     newest = np.full(size, -1, np.int64)
     newest[codes[usable]] = usable
     repeated, contradicting = len(usable) - int((newest >= 0).sum()), 0
     if repeated:
+        if micros is not None:
+            usable = usable[np.argsort(micros[usable], kind="stable")]
+            newest[codes[usable]] = usable
         texts = flat(labels, label).cast(pa.string()).dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
         differs = texts[usable] != texts[newest[codes[usable]]]
         contradicting = len(np.unique(codes[usable][differs]))

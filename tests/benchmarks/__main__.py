@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import contract, data, fleet
+from tests.benchmarks import contract, data, fleet, labels
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 KEPT = DOCS.with_suffix(".json")
@@ -95,6 +95,18 @@ class Bench:
         data.scored(self.folder / "scored.parquet")
         m = self.side_by_side(sliced=("sliced",), whole=("whole",))
         return {"score, class and label counts of ten slices against none, 1M rows (bound 1.3)": ratio(m, "sliced", "whole")}
+
+    def labels(self) -> Figure:
+        data.wide(self.folder / "wide1.parquet", 1_000_000)
+        labels.rows(self.folder)
+        m = self.side_by_side(quality=("judged_quality",), scan=("predicted",))
+        return {
+            "quality of 20 slices by 10 metrics, labels joined by a text id, against the scan of the same 1M rows x 55 columns (bound 1.5)":
+                f"{(m['quality']['cpu'] - m['scan']['cpu']) / m['scan']['cpu']:.2f} x ({m['quality']['cpu'] - m['scan']['cpu']:.2f} against "
+                f"{m['scan']['cpu']:.2f} CPU s)",
+            "scan and quality together against the scan": ratio(m, "quality", "scan"),
+            "peak memory of scan and quality, and of the scan": f"{m['quality']['peak']:.0f} and {m['scan']['peak']:.0f} MB",
+        }
 
     def contract(self) -> Figure:
         contract.rows(self.folder / "rules.parquet", 1_000_000)
@@ -186,7 +198,7 @@ def main() -> None:
         folder = given.folder or Path(passing)
         folder.mkdir(parents=True, exist_ok=True)
         bench: Any = Bench(folder, given.repeats)
-        for name in given.only or ("big", "scale", "peer", "run", "slices", "contract", "chart", "postgres", "fleet"):
+        for name in given.only or ("big", "scale", "peer", "run", "slices", "labels", "contract", "chart", "postgres", "fleet"):
             work: Callable[[], Figure] = getattr(bench, name)
             found[name] = work()
             for key, figure in found[name].items():

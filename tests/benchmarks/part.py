@@ -23,11 +23,12 @@ from monitor.profiling.binning import build_binning
 from monitor.profiling.plan import Plan
 from monitor.sources.files import BATCH_ROWS
 from monitor.sources.parquet import ParquetConfig, ParquetSource
-from tests.benchmarks import contract
+from tests.benchmarks import contract, labels
 from tests.benchmarks.data import START
 
 WINDOW = Window(START, START + timedelta(days=1))
 Work = Callable[[], Any]
+PREDICTED = {"id": "id", "score": "score", "predicted": "prediction"}
 
 
 def binning_of(path: Path, roles: dict[str, str] | None = None) -> Binning:
@@ -232,6 +233,8 @@ def work_of(kind: str, folder: Path, extra: list[str]) -> Work:
         "judged_drift": lambda: chart_of(int(extra[0]), int(extra[1]), int(extra[2]), "score"),
         "each": lambda: contract.queries_of(folder / extra[0]), "again": lambda: contract.again_of(folder / extra[0]),
         "whole": lambda: scan_of(folder / "scored.parquet", **sliced),
+        "predicted": lambda: labels.work_of(folder, binning_of(folder / "predicted.parquet", PREDICTED), quality=False),
+        "judged_quality": lambda: labels.work_of(folder, binning_of(folder / "predicted.parquet", PREDICTED), quality=True),
         "sliced": lambda: scan_of(folder / "scored.parquet", slices=(("slice",),), **sliced),
     }
     return made[kind]()
