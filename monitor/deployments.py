@@ -52,27 +52,35 @@ class DeploymentWatch:
             self._judge(prepared, row, horizon)
 
     def _notice(self, prepared: Prepared, horizon: datetime) -> None:
-        monitor = prepared.monitor
+        """Begin the watch of every version that the log or a run of the last days has and no run before them had."""
+        monitor, watch = prepared.monitor, prepared.monitor.quality.deployment.watch
+        shadow = set(monitor.quality.shadow)
+        size = timedelta(seconds=prepared.settings.size_seconds)
         with self._store.read() as connection:
-            newest = runs.recent_runs(connection, monitor.name, limit=1)
-            known = deployments.known_versions(connection, monitor.name)
-        if not newest or newest[0].error:
+            recent = [r for r in runs.recent_runs(connection, monitor.name, since=horizon - watch - size) if not r.error]
+        if not recent:
             return
-        serving = {v: n for v, n in newest[0].model_versions.items() if v and v not in monitor.quality.shadow}
-        last = max(self._seen.get(monitor.name, newest[0].end), newest[0].end, horizon - monitor.quality.deployment.watch)
-        if not serving or horizon <= last:
+        last = max(self._seen.get(monitor.name, recent[0].end), recent[0].end, horizon - watch)
+        found: set[str] = set(self._workers.run(VersionsJob(monitor, last, horizon))) if horizon > last else set()
+        self._seen[monitor.name] = max(horizon, last)
+        served = {v: r for r in recent for v in r.model_versions}  # the oldest run that has it
+        candidates = sorted(v for v in {*found, *served} if v and v not in shadow)
+        if len(candidates) < 2 and not found - set(recent[0].model_versions):
             return
-        found: dict[str, int] = self._workers.run(VersionsJob(monitor, last, horizon))
-        self._seen[monitor.name] = horizon
-        previous = max(serving, key=lambda v: serving[v])
-        new = [v for v in found if v and v not in known and v not in monitor.quality.shadow and v != previous]
-        if not new:
-            return
-        for version in new:
-            first = self._first(prepared, version, last, horizon)
-            now = self._clock.now()
+        with self._store.read() as connection:
+            known = deployments.known_versions(connection, monitor.name, horizon - watch)
+        for version in candidates:
+            if version in known:
+                continue
+            since = served[version].start if version in served else last
+            first = self._first(prepared, version, since, min(served[version].end, horizon) if version in served else horizon)
+            before = next((r for r in recent if r.start < first and set(r.model_versions) - {version, "", *shadow}), None)
+            if before is None:
+                continue
+            others = {v: n for v, n in before.model_versions.items() if v and v != version and v not in shadow}
+            previous = max(others, key=lambda v: others[v])
             with self._store.write() as connection:
-                deployments.begin(connection, monitor.name, version, previous, first, first + monitor.quality.deployment.watch, now)
+                deployments.begin(connection, monitor.name, version, previous, first, first + watch, self._clock.now())
             LOG.info("new version under watch", monitor=monitor.name, version=version, previous=previous, since=iso(first))
 
     def _first(self, prepared: Prepared, version: str, since: datetime, until: datetime) -> datetime:

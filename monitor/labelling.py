@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 from checks.core.errors import DriftdError, StoreError
 from checks.core.result import Verdict, roll_up
 from checks.core.window import Window
-from monitor.alerting.lateness import late_labels, usual_of
+from monitor.alerting.lateness import HALF, late_labels, usual_of
 from monitor.clock import Clock
 from monitor.config.model import MonitorConfig
 from monitor.config.quality import ESTIMATED
@@ -30,8 +30,11 @@ TRY_AGAIN = timedelta(days=1)
 COMPARED = 60
 """Windows over which two versions are compared at most."""
 
-MOST_UNKNOWN, LEAST_UNKNOWN = 0.5, 100
-"""From this share and number on, labels of unknown ids are an alert."""
+LEAST_UNKNOWN, MOST_UNKNOWN, NEARLY_ALL = 100, 0.5, 0.95
+"""Labels of unknown ids are said from so many labels on: beside late labels from half, by themselves where nearly all are.
+
+A table may well hold the labels of more than this model predicts.
+"""
 
 
 class Calibrations:
@@ -150,20 +153,20 @@ def late(connection: Connection, monitor: MonitorConfig, open_runs: Sequence[Row
     assert monitor.labels is not None
     after = None if monitor.labels.late_after == "auto" else monitor.labels.late_after
     waiting = [r for r in open_runs if r.labelled is not None and r.rows and r.quality_state in ("waiting", "provisional")]
+    if after is None:  # a window with half of its labels is not late
+        waiting = [r for r in waiting if max(float(r.labelled), seen.labelled.get(r.start, 0.0)) < HALF]
     if not waiting:
         return ""
     shares = {r.start: (max(float(r.labelled), seen.labelled.get(r.start, 0.0)), int(r.rows)) for r in waiting}
-    usual = usual_of([ages for _, ages in deployments.triangle(connection, monitor.name)]) if after is None else None
+    usual = usual_of([ages for _, final, ages in deployments.triangle(connection, monitor.name) if final]) if after is None else None
     return late_labels(usual, shares, {r.start: r.end for r in waiting}, now, after)
 
 
-def unknown(monitor: MonitorConfig, seen: Observation) -> str | None:
-    """Why labels match no prediction; empty where they do, None where this look did not read them."""
-    if not seen.label_rows or monitor.labels is None:
+def unknown(seen: Observation) -> tuple[float, str] | None:
+    """The share of labels that match no prediction, and that in words; None where this look did not read them, or too few."""
+    if seen.label_rows < LEAST_UNKNOWN:
         return None
-    if seen.unknown_labels < max(LEAST_UNKNOWN, MOST_UNKNOWN * seen.label_rows):
-        return ""
-    return (
-        f"{seen.unknown_labels:,} of {seen.label_rows:,} labels are of no prediction in the windows that are open to labels: they are of "
-        f"another model, their ids are written otherwise, or they come later than labels.give_up"
+    return seen.unknown_labels / seen.label_rows, (
+        f"{seen.unknown_labels:,} of {seen.label_rows:,} labels are of no prediction: they are of another model, their ids are written "
+        "otherwise, or they come later than labels.give_up"
     )

@@ -23,7 +23,7 @@ from monitor.clock import Clock
 from monitor.config.model import Config, MonitorConfig
 from monitor.config.types import format_budget
 from monitor.history import History, history_of, pinned
-from monitor.labelling import Calibrations, compared, late, renewed, says_the_same, unknown
+from monitor.labelling import MOST_UNKNOWN, NEARLY_ALL, Calibrations, compared, late, renewed, says_the_same, unknown
 from monitor.ports import (
     BaselineWindow,
     Observation,
@@ -479,6 +479,7 @@ class Pipeline:
         """Store what a look has found; a source that fell silent or spoke again is announced."""
         assert self.store is not None
         name, now = prepared.monitor.name, self.clock.now()
+        labels = self._labels(prepared, seen, now)
         with self.store.write() as connection:
             row = runs.settings_of(connection, name)
             runs.update_monitor(
@@ -488,15 +489,25 @@ class Pipeline:
             window, announcer = prepared.grid.at(seen.newest_event or now), Announcer(self.config, prepared)
             if row is not None and (row.silent_since is None) != (silent is None):
                 announcer.silence(connection, window, now, silent)
-            if prepared.monitor.labels is not None:
-                give_up = prepared.monitor.labels.give_up + timedelta(seconds=prepared.settings.size_seconds)
-                recent = [r for r in runs.recent_runs(connection, name, since=max(now - give_up, prepared.settings.start)) if not r.error]
-                ended = prepared.end is not None and now > prepared.end + give_up
-                why = "" if ended else late(connection, prepared.monitor, recent, seen, now)
-                announcer.beside(connection, LABELS_LATE, window, now, why, "warn")
-                strange = unknown(prepared.monitor, seen)
-                if strange is not None:
-                    announcer.beside(connection, LABELS_UNKNOWN, window, now, strange, "warn")
+            for rule, why in labels.items():
+                announcer.beside(connection, rule, window, now, why, "warn")
+
+    def _labels(self, prepared: Prepared, seen: Observation, now: datetime) -> dict[str, str]:
+        """By rule, what is wrong with how labels come; empty where nothing is, no entry where this look cannot know."""
+        monitor = prepared.monitor
+        if monitor.labels is None or self.store is None:
+            return {}
+        give_up = monitor.labels.give_up + timedelta(seconds=prepared.settings.size_seconds)
+        with self.store.read() as connection:
+            recent = [r for r in runs.recent_runs(connection, monitor.name, since=max(now - give_up, prepared.settings.start)) if not r.error]
+            ended = prepared.end is not None and now > prepared.end + give_up
+            why = "" if ended else late(connection, monitor, recent, seen, now)
+        strange = unknown(seen)
+        never = bool(recent) and not any(r.labelled or seen.labelled.get(r.start) for r in recent)
+        found = {LABELS_LATE: f"{why}; {strange[1]}" if why and strange is not None and strange[0] > MOST_UNKNOWN else why}
+        if strange is not None:  # that no label at all has a prediction is said for itself; else only beside labels that are late
+            found[LABELS_UNKNOWN] = strange[1] if never and strange[0] > NEARLY_ALL else ""
+        return found
 
 
 def _touch(old: Row[Any], now: datetime) -> Any:

@@ -91,14 +91,14 @@ def _deployments(connection: Connection, name: str, window: Window) -> list[dict
 def _lateness(connection: Connection, name: str) -> dict[str, Any] | None:
     """How late labels come: usual and slow shares by age, and those of the newest windows."""
     found = deployments.triangle(connection, name)
-    usual = usual_of([ages for _, ages in found])
+    usual = usual_of([ages for _, final, ages in found if final])
     if usual is None:
         return None
     shown = [at for at in range(len(usual.median)) if at in SHOWN_AGES or at == len(usual.median) - 1]
     return {
         "windows": usual.windows, "ages": [_age(AGES[at]) for at in shown], "median": [usual.median[at] for at in shown],
         "low": [usual.low[at] for at in shown],
-        "rows": [(iso(start), [ages[at] if at < len(ages) else None for at in shown]) for start, ages in found[:-9:-1]],
+        "rows": [(iso(start), [ages[at] if at < len(ages) else None for at in shown]) for start, _, ages in found[:-9:-1]],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from collections.abc import Mapping
@@ -37,6 +38,9 @@ from monitor.profiling.quality import TRUE, Asked, count_labels
 MOST_ROWS = 2_000_000
 """Reference rows from which calibration is learned at most: the newest windows."""
 
+GROUPS = 10
+"""Windows are kept in so many groups: two for each fold of the cross-validation."""
+
 ENOUGH = 0.5
 """Share of the reference rows that must have labels: else those that have them may not be like the others."""
 
@@ -68,7 +72,8 @@ def learn_reference(
         rows, labelled, seen = rows + joined.rows, labelled + joined.labelled, seen + table.num_rows
         if seen > MOST_ROWS:
             break
-    body = json.dumps([to_json(counts) for counts in reversed(found)], separators=(",", ":"))
+    groups = [sum(found[at::GROUPS], QualityCounts()) for at in range(min(GROUPS, len(found)))]
+    body = json.dumps([to_json(counts) for counts in groups], separators=(",", ":"))
     return zlib.compress(body.encode(), 6), labelled / rows if rows else 0.0
 
 
@@ -82,7 +87,7 @@ def estimated(
     """What the estimate rests on (or why there is none), its rows of the table, and the results of limits on it."""
     if learned is None:
         return {"reason": why}, [], _unknown(monitor, why)
-    windows = [from_json(body) for body in json.loads(zlib.decompress(learned))]
+    windows = _windows(learned)
     rows: list[dict[str, Any]] = []
     results: list[RuleResult] = []
     if monitor.task == "regression":
@@ -95,7 +100,7 @@ def estimated(
         basis: dict[str, Any] = {"model": "errors by predicted value", "rows": round(float(model[:, 0].sum()))}
         rows, results = _rows(monitor, ALL, expected)
         return basis, rows, results
-    calibrator = learn(windows)
+    calibrator = _calibrated(learned)
     if isinstance(calibrator, str):
         return {"reason": calibrator}, [], _unknown(monitor, calibrator)
     cuts = {cut.columns for cut in cuts_of(monitor)}
@@ -117,8 +122,18 @@ def calibrator_of(learned: bytes | None) -> Calibrator | None:
     """The calibration that the reference taught, where it did."""
     if learned is None:
         return None
-    found = learn([from_json(body) for body in json.loads(zlib.decompress(learned))])
+    found = _calibrated(learned)
     return found if isinstance(found, Calibrator) else None
+
+
+@functools.lru_cache(64)
+def _windows(learned: bytes) -> tuple[QualityCounts, ...]:
+    return tuple(from_json(body) for body in json.loads(zlib.decompress(learned)))
+
+
+@functools.lru_cache(64)
+def _calibrated(learned: bytes) -> Calibrator | str:
+    return learn(_windows(learned))
 
 
 def _positives(binning: Binning) -> list[bool] | None:

@@ -41,11 +41,14 @@ def update(connection: Connection, row: int, **values: Any) -> None:
     connection.execute(t.deployment.update().where(t.deployment.c.id == row).values(**values))
 
 
-def known_versions(connection: Connection, monitor: str) -> set[str]:
-    """Every version that a run of the monitor has seen, or that is or was under watch."""
-    r = t.run.c
-    rows = connection.execute(sa.select(r.model_versions).where(r.monitor == monitor, r.current)).scalars()
-    d = t.deployment.c
+def known_versions(connection: Connection, monitor: str, before: datetime | None = None) -> set[str]:
+    """Every version of a run (that began ``before`` a moment, or was the first), and those that are or were under watch."""
+    r, d = t.run.c, t.deployment.c
+    first = sa.select(sa.func.min(r.start)).where(r.monitor == monitor, r.error == "").scalar_subquery()
+    query = sa.select(r.model_versions).where(r.monitor == monitor, r.current)
+    if before is not None:
+        query = query.where(sa.or_(r.start < before, r.start == first))
+    rows = connection.execute(query).scalars()
     watched = connection.execute(sa.select(d.version).where(d.monitor == monitor)).scalars()
     return {str(v) for found in rows for v in found} | {str(v) for v in watched}
 
@@ -98,15 +101,15 @@ def label_counts(connection: Connection, monitor: str, since: datetime, until: d
     return tuple({row.start: row.body for row in connection.execute(query.order_by(p.start, p.revision))}.items())
 
 
-def triangle(connection: Connection, monitor: str, count: int = 60) -> list[tuple[datetime, list[float]]]:
-    """Share labelled by age of the newest windows that know it, oldest first."""
+def triangle(connection: Connection, monitor: str, count: int = 60) -> list[tuple[datetime, bool, list[float]]]:
+    """Start, whether it is final, and share labelled by age of the newest windows that know it, oldest first."""
     r = t.run.c
-    query = sa.select(r.start, r.end, r.labelled, r.labels_checked, r.sections).where(r.monitor == monitor, r.current, r.error == "", r.labelled.is_not(None))
+    query = sa.select(r.start, r.end, r.labelled, r.labels_checked, r.quality_state, r.sections).where(r.monitor == monitor, r.current, r.error == "", r.labelled.is_not(None))
     rows = connection.execute(query.order_by(r.start.desc()).limit(count)).all()
     found = []
     for row in reversed(rows):
         ages = (row.sections.get("quality") or {}).get("ages")
         if ages:  # since then no label came: what was labelled is labelled still
             later = sum(row.labels_checked is not None and row.end + age <= row.labels_checked for age in AGES) - len(ages)
-            found.append((row.start, [*ages, *[float(row.labelled)] * max(later, 0)]))
+            found.append((row.start, row.quality_state == "final", [*ages, *[float(row.labelled)] * max(later, 0)]))
     return found

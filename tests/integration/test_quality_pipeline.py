@@ -234,19 +234,39 @@ def test_labels_that_are_later_than_usual_are_an_alert_of_their_own_and_it_ends(
     assert [state for _, m, state in opened(world) if m == ["service.labels_late"]] == ["closed"]
 
 
+def foreign_labels(world: World, index: int, times: int = 1) -> None:
+    ids = [f"other-{i}" for i in world.stream.day(index)["id"]] * times
+    table = pa.table({"id": ids, "label": [True] * len(ids), "known_at": [world.clock.now() - timedelta(hours=1)] * len(ids)})
+    write_table(table, world.folder / "labels" / f"foreign-{index}.parquet")
+
+
 def test_labels_of_another_model_are_told(tmp_path: Path) -> None:
     world = World(tmp_path, Stream(rows=300))
-    world.days(3)
-    for index in range(43, 46):
+    for index in range(40, 43):
         hold_labels(world, index)
-        rows = world.stream.day(index)
-        foreign = pa.table({
-            "id": [f"other-{i}" for i in rows["id"]] * 6, "label": [True] * 1800, "known_at": [world.clock.now() - timedelta(hours=1)] * 1800,
-        })
-        write_table(foreign, tmp_path / "labels" / f"foreign-{index}.parquet")
+        foreign_labels(world, index, 3)
         world.clock.advance(timedelta(hours=2))
         world.app.watch.tick()
-    assert ("warn", ["service.labels_unknown"], "open") in opened(world)
+    assert opened(world) == [("warn", ["service.labels_unknown"], "open")]
+    for index in range(40, 43):
+        late_labels(world, index, 1.0)
+    world.day(43)
+    world.day(44)
+    assert opened(world) == [("warn", ["service.labels_unknown"], "closed")]
+
+
+def test_a_table_with_the_labels_of_other_models_too_is_no_alarm_and_is_named_when_labels_are_late(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(rows=300))
+    for index in range(40, 53):
+        foreign_labels(world, index, 4)
+        world.day(index)
+    assert opened(world) == []
+    for index in range(53, 56):
+        hold_labels(world, index)
+        foreign_labels(world, index, 30)
+        world.clock.advance(timedelta(hours=2))
+        world.app.watch.tick()
+    assert opened(world) == [("warn", ["service.labels_late"], "open")]
 
 
 def test_odd_labels_are_counted_and_said_and_make_no_wrong_number(tmp_path: Path) -> None:
