@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
 
 from checks.core.registry import Registry
 from checks.core.result import Statistic
@@ -30,7 +34,19 @@ class Metric:
     def __call__(self, counts: QualityCounts, costs: Mapping[tuple[str, str], float] | None = None) -> Statistic:
         if not counts.rows:
             return Statistic.nothing()
-        return self.function(counts, costs or {}) if self.needs_costs else self.function(counts)
+        with np.errstate(all="ignore"):
+            found = self.function(counts, costs or {}) if self.needs_costs else self.function(counts)
+        return _sound(found)
+
+
+def _sound(found: Statistic) -> Statistic:
+    """Nothing where the sums have overflowed; ends that rounding put on the wrong side of the value are put back."""
+    if found.value is None or found.low is None or found.high is None:
+        return found
+    if not math.isfinite(found.value):
+        return Statistic.nothing(found.unit)
+    low = -math.inf if math.isnan(found.low) else min(found.low, found.value)
+    return replace(found, low=low, high=math.inf if math.isnan(found.high) else max(found.high, found.value))
 
 
 METRICS: Registry[Metric] = Registry("metric", "checks.performance", "driftd.metrics")

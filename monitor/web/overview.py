@@ -6,7 +6,7 @@ from typing import Any
 
 from checks.core.window import iso
 from monitor.config.model import Config
-from monitor.store import incidents, runs
+from monitor.store import deployments, incidents, runs
 from monitor.store.store import Store
 
 
@@ -49,3 +49,16 @@ def run_rows(store: Store, monitor: str | None, limit: int) -> list[dict[str, An
             }
             for r in runs.recent_runs(connection, monitor, limit=limit)
         ]
+
+
+def release_rows(store: Store, limit: int = 20) -> list[dict[str, Any]]:
+    """New model versions, the newest first, and what their first hours say."""
+    with store.read() as connection:
+        found = deployments.of_monitor(connection)[:limit]
+    return [
+        {
+            "monitor": r.monitor, "version": r.version, "previous": r.previous, "since": iso(r.first_seen), "state": r.state, "verdict": r.verdict,
+            "sentence": r.body.get("ended") or r.body.get("sentence", ""),
+        }
+        for r in found
+    ]

@@ -19,7 +19,7 @@ from monitor import __version__
 from monitor.config.types import reveal
 from monitor.daemon import Watch
 from monitor.store import outbox, runs
-from monitor.web.overview import incident_rows, overview, run_rows
+from monitor.web.overview import incident_rows, overview, release_rows, run_rows
 
 STALE = timedelta(minutes=15)
 TEMPLATES = Path(__file__).parent / "templates"
@@ -67,7 +67,7 @@ def create(watch: Callable[[], Watch]) -> FastAPI:
     def page() -> HTMLResponse:
         here = watch()
         return HTMLResponse(pages.get_template("status.html").render(
-            monitors=overview(here.store, here.config), incidents=incident_rows(here.store, limit=50),
+            monitors=overview(here.store, here.config), incidents=incident_rows(here.store, limit=50), releases=release_rows(here.store),
             runs=[{**r, "report": _report(here, r)} for r in run_rows(here.store, None, 60)], problems=here.problems,
         ))
 

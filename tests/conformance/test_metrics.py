@@ -175,6 +175,46 @@ def test_no_rows_are_nothing_and_never_a_number(kind: str) -> None:
     assert METRICS[kind](QualityCounts()).value is None
 
 
+EDGES: dict[str, tuple[list[float], list[bool]]] = {
+    "one class": ([0.2, 0.8] * 50, [True] * 100), "no positive predicted": ([0.1, 0.3] * 50, [True, False] * 50),
+    "a constant score": ([0.3] * 100, [True, False] * 50), "ties": ([0.2, 0.2, 0.7, 0.7] * 25, [True, False, True, False] * 25),
+    "certain and wrong": ([0.0, 1.0] * 50, [True, False] * 50), "one row": ([0.4], [True]), "two rows": ([0.4, 0.6], [True, False]),
+    "scores outside": ([1.7, -1.0] * 50, [True, False] * 50), "scores that are NaN": ([float("nan")] * 100, [True, False] * 50),
+    "perfect": ([0.0, 1.0] * 50, [False, True] * 50),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EDGES))
+def test_an_edge_case_gives_scikit_learns_number_or_none(name: str) -> None:
+    score, label = EDGES[name]
+    counts = joined(score, label).slices["ALL"]
+    y, s = np.array(label), np.array(score)
+    usable = (s >= 0) & (s <= 1)
+    for kind, reference, bound in BINARY:
+        found = METRICS[kind](counts)
+        if found.value is None:
+            assert found.low is None
+            continue
+        assert np.isfinite(found.value)
+        assert found.low <= found.value <= found.high
+        if kind in ("log_loss", "brier", "calibration", "roc_auc", "pr_auc") and len(set(y[usable])) == 2:
+            clipped = np.clip(s[usable], 1e-15, 1 - 1e-15) if kind == "log_loss" else s[usable]
+            assert found.value == pytest.approx(reference(y[usable], clipped, np.ones(usable.sum())), abs=max(bound, 1e-6))
+        elif usable.all() and kind not in ("log_loss", "brier"):
+            assert found.value == pytest.approx(reference(y, s, np.ones(len(y))), abs=max(bound, 1e-6))
+    for kind in ("ece", "brier_reliability", "brier_resolution"):
+        value = METRICS[kind](counts).value
+        assert value is None or 0 <= value <= 1
+
+
+@pytest.mark.parametrize("target", [[0.0] * 40, [1.0] * 40, [float("nan")] * 40, [1e300, -1e300] * 20, [5.0]])
+def test_edge_cases_of_a_regression_give_no_number_that_is_none(target: list[float]) -> None:
+    counts = joined(list(np.linspace(0, 1, len(target))), target, task="regression").slices["ALL"]
+    for kind in REGRESSION:
+        found = METRICS[kind[0]](counts)
+        assert found.value is None or found.value == found.value
+
+
 def test_one_class_constant_scores_and_scores_outside_the_unit_interval_have_defined_answers() -> None:
     one_class = joined([0.2, 0.8] * 50, [True] * 100).slices["ALL"]
     assert METRICS["roc_auc"](one_class).value is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from html import escape
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import structlog
+from typer.testing import CliRunner
 
 from checks.core.errors import ConfigError
 from monitor.again import find_run, reproduce
 from monitor.app import load_config, write_report
+from monitor.cli.root import app
 from monitor.ports import WeakestJob
 from monitor.store import deployments, incidents, runs
 from tests.streams import START, Rows, Stream, write_table
@@ -467,6 +471,70 @@ def test_a_run_is_reproduced_to_the_last_digit_and_a_changed_file_is_named(tmp_p
     assert any("0041.parquet has changed" in note for note in changed["notes"])
     with pytest.raises(ConfigError, match="there is no run"):
         find_run(pipeline, "99999")
+
+
+def test_rows_are_set_against_the_usual_of_their_hour(tmp_path: Path) -> None:
+    def fewer(rows: Rows, random: np.random.Generator) -> None:
+        for name in list(rows):
+            rows[name] = rows[name][:120]
+
+    stream = Stream(rows=400, faults={42: [fewer]})
+    world = World(tmp_path, stream, service={"limits": {"traffic": {"warn_below": 0.5}}}, labels=None)
+    world.days(4)
+    service = current(world, 41).sections["service"]
+    assert service["traffic"] == {"against_usual": 1.0, "usual_rows": 400.0}
+    assert service["verdict"] == "pass"
+    assert current(world, 42).sections["service"]["traffic"]["against_usual"] == 0.3
+    assert ("warn", ["service.traffic"], "open") in opened(world)
+
+
+def driftd(world: World, *arguments: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["-c", str(world.folder / "config.yaml"), *arguments], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    structlog.reset_defaults()  # it logs to a stream that is closed now
+    return done.output
+
+
+def test_the_commands_say_it_in_words_and_in_json_and_end_as_a_gate_needs(tmp_path: Path) -> None:
+    faults: dict[int, Any] = {k: [split(0.2, worse=True)] for k in range(42, 48)}
+    faults |= {k: [split(0.3, "v3")] for k in range(40, 42)}
+    world = World(tmp_path, Stream(rows=1500, faults=faults))
+    world.days(6)
+    world.app.close()
+    worse = driftd(world, "compare", "m", "v1", "v2", code=1)
+    assert "v2 is worse by accuracy against v1" in worse
+    assert json.loads(driftd(world, "compare", "m", "v2", "v1", "--json"))["verdict"] == "better"
+    assert json.loads(driftd(world, "compare", "m", "v1", "v3", "--json", "--margin", "0.5"))["verdict"] == "equivalent"
+    alone = driftd(world, "compare", "m", "v2", "v3", code=1)
+    assert "none together" in alone
+    assert "known are v1, v2, v3" in driftd(world, "compare", "m", "v1", "v9", code=2)
+    assert "cannot be compared by 'mae'" in driftd(world, "compare", "m", "v1", "v2", "--metric", "mae", code=2)
+    releases = {r["version"]: r for r in json.loads(driftd(world, "deployments", "m", "--json"))}
+    assert releases["v2"]["previous"] == "v1"
+    assert "v2" in driftd(world, "deployments")
+    assert "none confirmed" in driftd(world, "weakest", "m", "--window", "2024-02-10") or "SLICE" in driftd(world, "weakest", "m", "--window", "2024-02-10")
+    assert json.loads(driftd(world, "weakest", "m", "--from", "2024-02-10", "--to", "2024-02-14", "--json"))["rows"] == 6000
+    assert "the same" in driftd(world, "reproduce", "m@2024-02-12")
+    body = json.loads(driftd(world, "reproduce", "m@2024-02-12", "--json"))
+    assert body["same"]
+    assert body["lineage"]["source"]["files"]
+    assert "names no run" in driftd(world, "reproduce", "m", code=2)
+    checked = driftd(world, "check", "m", "--window", "2024-02-12", code=0)
+    assert "estimated accuracy" in checked
+
+
+def test_counts_of_an_older_driftd_are_read(tmp_path: Path) -> None:
+    import zlib
+
+    from checks.performance import METRICS
+    from checks.performance.methods.counted import from_bytes
+
+    positive, negative = [0] * 512, [0] * 512
+    positive[400], positive[100], negative[50], negative[300] = 40, 10, 45, 5
+    row = ["ALL", 100, 85, 40, 5, 10, 45, 100, 0, 40.0, 12.0, 50.0, 38.0, 25.0, 0.0, 0.0, 0.0, positive, negative]
+    found = from_bytes(b"\x01" + zlib.compress(json.dumps([row, ["c0=a", *row[1:]]]).encode())).slices
+    assert METRICS["accuracy"](found["ALL"]).value == 0.85
+    assert METRICS["roc_auc"](found["c0=a"]).value is not None
 
 
 @pytest.mark.parametrize(
