@@ -149,7 +149,10 @@ class Announcer:
         result = RuleResult(rule, "service", "fail", reason=reason)
         first = Window(watched.first_seen, window.end)
         episode = Episode("service", first.start, first.start, Verdict.FAIL, {rule: result}, [first.start])
-        known = next((r.id for r in incidents.listing(connection, "open", self._monitor.name) if r.members == [rule]), None)
+        mine = [r for r in incidents.listing(connection, monitor=self._monitor.name) if r.members == [rule]]
+        if any(r.state != "open" and r.reason != "resolved" for r in mine):
+            return None  # a person has closed it: what they know of the release stands
+        known = next((r.id for r in mine if r.state == "open"), None)
         incident = known or self._create(connection, episode, now)
         mode = self._monitor.rollback.effective_mode
         decided = False

@@ -64,7 +64,7 @@ class Watch:
         self.progress: dict[str, datetime] = {}
         self.problems: dict[str, str] = {}
         self.outbox = OutboxWorker(store, lambda: self._senders, clock, self.owner)
-        self.deployments = DeploymentWatch(store, workers, clock, self.pipeline.calibrations, lambda: self.config)
+        self.deployments = DeploymentWatch(store, workers, clock, self.pipeline.calibrations, lambda: self.config, self.pipeline.fenced)
         self.rollbacks = RollbackDispatcher(
             store, lambda: self.config.monitors, clock, self.owner, self._rollback_changed, self._recheck,
         )
@@ -208,8 +208,8 @@ class Watch:
         """Look at new versions, before their windows are evaluated; what goes wrong does not keep the windows waiting."""
         try:
             self.deployments.look(prepared)
-        except (SourceError, WorkerError) as error:
-            if self.stopping.is_set():
+        except (DriftdError, IntegrityError) as error:
+            if self.stopping.is_set() or isinstance(error, LeaseLost):
                 raise
             LOG.warning("new versions not watched", monitor=prepared.monitor.name, reason=str(error))
 

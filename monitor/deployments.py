@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy.engine import Row
+from sqlalchemy.engine import Connection, Row
 
 from checks.core.window import Window, iso
 from monitor.announce import Announcer
@@ -24,22 +24,34 @@ HOUR = timedelta(hours=1)
 DAYS = timedelta(days=7)
 """How far back the old version's same hours are looked up."""
 
-GONE = timedelta(hours=3)
-"""A version that has no row for so long, while others have, does not serve any more."""
+IDLE, GONE = timedelta(hours=3), timedelta(days=1)
+"""A version that has no row for so long, while others have, is worse than none now; does not serve any more."""
+
+LONG = timedelta(days=25)
+"""A version that is still worse so long after its watch should have ended is left to itself."""
+
+LONGEST = 200
 
 
 class DeploymentWatch:
     """Watches the versions of monitors that log one. All it knows is in the store, so that a restart loses nothing."""
 
-    def __init__(self, store: Store, workers: Workers, clock: Clock, calibrations: Calibrations, config: Callable[[], Config]) -> None:
+    def __init__(
+        self, store: Store, workers: Workers, clock: Clock, calibrations: Calibrations, config: Callable[[], Config],
+        fenced: Callable[[Connection, str], None],
+    ) -> None:
         self._store, self._workers, self._clock = store, workers, clock
-        self._calibrations, self._config = calibrations, config
+        self._calibrations, self._config, self._fenced = calibrations, config, fenced
         self._seen: dict[str, datetime] = {}
 
     def look(self, prepared: Prepared) -> None:
         """Begin the watch of versions that are new, and judge those that are under watch."""
         monitor = prepared.monitor
+        with self._store.read() as connection:
+            watched = deployments.of_monitor(connection, monitor.name, "watched")
         if monitor.columns.version is None or not monitor.quality.deployment.watch:
+            for row in watched:
+                self._end(prepared, row, "it is not watched any more")
             return
         horizon = self._clock.now() - prepared.lateness
         if prepared.end is not None:
@@ -70,7 +82,7 @@ class DeploymentWatch:
         with self._store.read() as connection:
             known = deployments.known_versions(connection, monitor.name, horizon - watch)
         for version in candidates:
-            if version in known:
+            if version in known or len(version) > LONGEST:
                 continue
             since = served[version].start if version in served else last
             first = self._first(prepared, version, since, min(served[version].end, horizon) if version in served else horizon)
@@ -80,6 +92,7 @@ class DeploymentWatch:
             others = {v: n for v, n in before.model_versions.items() if v and v != version and v not in shadow}
             previous = max(others, key=lambda v: others[v])
             with self._store.write() as connection:
+                self._fenced(connection, monitor.name)
                 deployments.begin(connection, monitor.name, version, previous, first, first + watch, self._clock.now())
             LOG.info("new version under watch", monitor=monitor.name, version=version, previous=previous, since=iso(first))
 
@@ -103,25 +116,37 @@ class DeploymentWatch:
         answer: DeploymentAnswer = self._workers.run(job)
         now = self._clock.now()
         last = max((h.window.start for h in hours if h.rows), default=row.first_seen)
-        gone = answer.newest is not None and last - answer.newest >= GONE
-        over = horizon >= row.until and answer.verdict != "fail"
+        idle = last - answer.newest if answer.newest is not None else timedelta(0)
         verdict, sentence = answer.verdict, str(answer.body["sentence"])
-        if gone:
+        if idle >= IDLE:  # a canary may serve by day only: it is gone after a day
             verdict, sentence = "pass", f"{row.version} does not serve any more"
+        over = horizon >= row.until and verdict != "fail"
+        long = horizon >= row.until + LONG
+        if long and verdict == "fail":
+            verdict, sentence = "pass", f"its watch has ended, and it still was worse: {sentence}"
         elif over and verdict == "insufficient":
             sentence = f"the watch ended without enough rows: {sentence}"
-        ended = gone or over or now >= row.until + DAYS
+        ended = idle >= GONE or over or long
         window = Window(last, last + HOUR)
         with self._store.write() as connection:
+            self._fenced(connection, name)
             incident = Announcer(self._config(), prepared).released(connection, row, window, now, sentence, verdict)
             deployments.update(
                 connection, row.id, verdict=answer.verdict, body={**answer.body, **({"ended": sentence} if ended else {})}, updated_at=now,
                 state="ended" if ended else "watched", incident_id=incident if incident is not None else row.incident_id,
             )
-            if ended and len(deployments.of_monitor(connection, name, "watched")) == 0:
+            if ended and not deployments.of_monitor(connection, name, "watched"):
                 deployments.forget_hours(connection, name, horizon)
         if answer.verdict != row.verdict or ended:
             LOG.info("new version judged", monitor=name, version=row.version, verdict=answer.verdict, reason=sentence, ended=ended)
+
+    def _end(self, prepared: Prepared, row: Row[Any], why: str) -> None:
+        now = self._clock.now()
+        with self._store.write() as connection:
+            self._fenced(connection, prepared.monitor.name)
+            window = Window(row.first_seen, row.first_seen + HOUR)
+            Announcer(self._config(), prepared).released(connection, row, window, now, why, "pass")
+            deployments.update(connection, row.id, state="ended", body={**row.body, "ended": why}, updated_at=now)
 
     def _hours(self, prepared: Prepared, row: Row[Any], horizon: datetime) -> tuple[ProfiledWindow, ...]:
         """The hours since the version was first seen, and the same hours of the days before; those not counted yet are counted now."""
@@ -137,6 +162,7 @@ class DeploymentWatch:
         if missing:
             found: tuple[ProfiledWindow, ...] = self._workers.run(HoursJob(monitor, prepared.settings, missing))
             with self._store.write() as connection:
+                self._fenced(connection, monitor.name)
                 deployments.save_hours(connection, monitor.name, found)
         if not mine:
             return ()

@@ -52,8 +52,6 @@ class Calibrations:
             return None, "there are no labels to learn from"
         if monitor.columns.score is None and monitor.task != "regression":
             return None, "there is no score to estimate from"
-        if monitor.task == "multiclass":
-            return None, "a multiclass task logs no score of every class"
         if monitor.reference.path is not None:
             return None, "the reference is a file: its labels are not known"
         key = (monitor.name, prepared.binning_hash)
@@ -100,21 +98,21 @@ class Calibrations:
 
 
 def renewed(old: dict[str, Any] | None, results: Sequence[RuleResult], answer: QualityAnswer) -> QualityAnswer:
-    """A recount beside what needs no labels and was measured before: the estimates, and the weakest slices."""
+    """A recount beside what needs no labels and was measured before: estimates, business figures, parity, the weakest slices."""
     if not old:
         return answer
     rows = [row for row in old["metrics"] if row.get("estimated")]
-    kept = [r for r in results if r.rule.startswith(f"quality.{ESTIMATED}")]
+    kept = [r for r in results if r.rule.startswith((f"quality.{ESTIMATED}", "quality.kpi[", "quality.parity"))]
     grave = [Verdict(r.verdict) for r in kept if Verdict(r.verdict).breach or r.verdict == "error"]
     section = {**answer.section, "metrics": [*answer.section["metrics"], *rows]}
-    section |= {key: old[key] for key in ("estimate", "weakest") if key in old and key not in answer.section}
+    section |= {key: old[key] for key in ("estimate", "weakest", "kpis", "parity") if key in old and key not in answer.section}
     section["verdict"] = str(roll_up([Verdict(section["verdict"]), *grave]))
     return replace(answer, section=section, results=(*answer.results, *kept))
 
 
 def says_the_same(old: dict[str, Any] | None, new: dict[str, Any]) -> bool:
-    """Whether a recount found nothing new; that more time has passed without labels is nothing new."""
-    return old is not None and {**old, "ages": None} == {**new, "ages": None}
+    """Whether a recount found nothing new."""
+    return old == new
 
 
 def served_together(section: dict[str, Any] | None) -> tuple[str, str] | None:

@@ -125,7 +125,7 @@ class Pipeline:
             prepared = build(monitor, self.workers, self.key(), now)
         if save and self.store is not None:
             with self.store.write() as connection:
-                self._fenced(connection, monitor.name)
+                self.fenced(connection, monitor.name)
                 if with_settings is None:
                     runs.save_settings(connection, monitor.name, key, prepared.settings, self.config.hashes.get(monitor.name, ""), now)
                 runs.save_binning(connection, monitor.name, prepared.binning_hash, prepared.binning, prepared.reference, now)
@@ -137,7 +137,8 @@ class Pipeline:
                 LOG.info("setting found out", monitor=monitor.name, setting=note)
         return prepared
 
-    def _fenced(self, connection: Connection, monitor: str) -> None:
+    def fenced(self, connection: Connection, monitor: str) -> None:
+        """`LeaseLost` when another daemon has taken the monitor over; holds the lease until commit."""
         epoch = self.fences.get(monitor)
         if epoch is not None and not holds_lease(connection, f"monitor/{monitor}", self.owner, epoch):
             raise LeaseLost(f"monitor {monitor}: {LeaseLost.__doc__}")
@@ -296,7 +297,7 @@ class Pipeline:
             return self._commit_error(prepared, window, str(error), notify)
         now = self.clock.now()
         with self.store.write() as connection:
-            self._fenced(connection, name)
+            self.fenced(connection, name)
             is_open = any(k.family == "drift" and k.state == "open" for k in incidents.known_since(connection, name, window.start))
             spent = incidents.tokens(connection, name)
             owner_spent = incidents.owner_tokens(connection, prepared.monitor.owner)
@@ -361,7 +362,7 @@ class Pipeline:
         assert self.store is not None
         name, now = prepared.monitor.name, self.clock.now()
         with self.store.write() as connection:
-            self._fenced(connection, name)
+            self.fenced(connection, name)
             old = runs.current_run(connection, name, window.start)
             if old is not None and not old.error:
                 return str(old.verdict)  # what is known stays; the revision is tried again
@@ -405,7 +406,7 @@ class Pipeline:
             LOG.warning("labels not counted", monitor=name, window=iso(window.start), reason=str(error))
             return False
         with self.store.write() as connection:
-            self._fenced(connection, name)
+            self.fenced(connection, name)
             current = runs.current_run(connection, name, window.start)
             if current is None or current.id != old.id:
                 return False

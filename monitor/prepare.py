@@ -61,12 +61,18 @@ def grid_of(monitor: MonitorConfig, settings: Settings) -> WindowGrid:
 def settings_key(monitor: MonitorConfig) -> str:
     """A hash of the configuration that settings and binning depend on; another one means a new beginning."""
     parts = {
-        "source": monitor.source.model_dump(mode="json"), "columns": monitor.columns.model_dump(mode="json"),
+        "source": monitor.source.model_dump(mode="json"), "columns": _columns(monitor),
         "window": monitor.window.model_dump(mode="json") | {"rollup": None}, "reference": monitor.reference.model_dump(mode="json"),
         "start": monitor.start,
         "labels": monitor.labels.model_dump(mode="json", include={"id", "label", "timestamp"}) if monitor.labels else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _columns(monitor: MonitorConfig) -> dict[str, object]:
+    """The columns; what an older driftd did not know counts only where it is used."""
+    named = monitor.columns.model_dump(mode="json")
+    return named if named["weight"] is not None else {key: value for key, value in named.items() if key != "weight"}
 
 
 def build(monitor: MonitorConfig, workers: Workers, key: bytes, now: datetime) -> Prepared:

@@ -94,11 +94,12 @@ def _lateness(connection: Connection, name: str) -> dict[str, Any] | None:
     usual = usual_of([ages for _, final, ages in found if final])
     if usual is None:
         return None
-    shown = [at for at in range(len(usual.median)) if at in SHOWN_AGES or at == len(usual.median) - 1]
+    ages = [age for at, age in enumerate(AGES) if age in usual.median and (at in SHOWN_AGES or age == max(usual.median))]
+    places = [AGES.index(age) for age in ages]
     return {
-        "windows": usual.windows, "ages": [_age(AGES[at]) for at in shown], "median": [usual.median[at] for at in shown],
-        "low": [usual.low[at] for at in shown],
-        "rows": [(iso(start), [ages[at] if at < len(ages) else None for at in shown]) for start, _, ages in found[:-9:-1]],
+        "windows": usual.windows, "ages": [_age(age) for age in ages], "median": [usual.median[age] for age in ages],
+        "low": [usual.low[age] for age in ages],
+        "rows": [(iso(start), [shares[at] if at < len(shares) else None for at in places]) for start, _, shares in found[:-9:-1]],
     }
 
 

@@ -34,8 +34,11 @@ class Metric:
     def __call__(self, counts: QualityCounts, costs: Mapping[tuple[str, str], float] | None = None) -> Statistic:
         if not counts.rows:
             return Statistic.nothing()
-        with np.errstate(all="ignore"):
-            found = self.function(counts, costs or {}) if self.needs_costs else self.function(counts)
+        try:
+            with np.errstate(all="ignore"):
+                found = self.function(counts, costs or {}) if self.needs_costs else self.function(counts)
+        except (OverflowError, ZeroDivisionError):  # of values near the largest number there is
+            return Statistic.nothing()
         return _sound(found)
 
 

@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from checks.core.outputs import SCORE_BINS
 from checks.core.sketch import Sketch
 
 CLIP = 1e-15
 Array = NDArray[np.float64]
+
+GRADES = 1024
+"""Bins of the score: half of their density is even on [0, 1], half even in its logarithm, so that rare events are told apart."""
+
+STEEP = 16.0
+"""The logit at which the finest bins end."""
 
 SUMS = {
     "binary": (
@@ -30,7 +35,7 @@ SUMS = {
 
 
 def _grid() -> Array:
-    return np.zeros(SCORE_BINS)
+    return np.zeros(GRADES)
 
 
 def _square() -> Array:
@@ -128,6 +133,15 @@ _GRIDS = ("positive", "negative", "scores")
 SCALARS = [item.name for item in fields(QualityCounts) if item.name not in (*_GRIDS, "errors", "classes", "confusion", "by_bin")]
 
 
+def grade(scores: Array) -> NDArray[np.int64]:
+    """The bin of each score in [0, 1]: ascending with it."""
+    inner = np.clip(scores, 1e-15, 1 - 1e-15)
+    logit = np.clip(np.log(inner / (1 - inner)), -STEEP, STEEP)
+    at = (0.5 * scores + 0.25 * (logit / STEEP + 1)) * GRADES
+    found: NDArray[np.int64] = np.minimum(at.astype(np.int64), GRADES - 1)
+    return found
+
+
 def _sparse(values: Array) -> list[list[float]]:
     flat = values.ravel()
     at = np.flatnonzero(flat)
@@ -158,7 +172,7 @@ def from_json(body: Mapping[str, Any]) -> QualityCounts:
     counts = QualityCounts(**{name: body[name] for name in SCALARS if name in body})
     for name in _GRIDS:
         if name in body:
-            setattr(counts, name, _dense(body[name], (SCORE_BINS,)))
+            setattr(counts, name, _dense(body[name], (GRADES,)))
     if "errors" in body:
         counts.errors = Sketch(np.array(body["errors"][0], np.int64), np.array(body["errors"][1], np.float64))
     if "classes" in body:

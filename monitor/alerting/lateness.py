@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 AGES = tuple(timedelta(hours=hours) for hours in (0, 1, 3, 6, 12, 24, 36, 48, 72, 96, 168, 336, 720, 1440, 2160))
 """The ages of a window, since its end, at which its labelled share is known."""
 
+LEARNED = 60
 ENOUGH = 10
 """Windows from which the usual share at an age is learned."""
 
@@ -21,27 +22,26 @@ SURE = 20
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """Share labelled by age: the lowest, median and highest over ``windows`` windows, in the order of `AGES`."""
+    """Share labelled by age: that of the slowest twentieth, and the median, over ``windows`` windows; by the ages that enough have."""
 
     windows: int
-    low: tuple[float, ...]
-    median: tuple[float, ...]
-    high: tuple[float, ...]
+    low: dict[timedelta, float]
+    median: dict[timedelta, float]
 
     def expected(self, age: timedelta) -> float:
-        """The lowest share that a window of that age had, of the last age in `AGES` that it has reached."""
-        reached = [low for at, low in zip(AGES, self.low, strict=False) if at <= age]
-        return reached[-1] if reached else 0.0
+        """The share that the slowest windows had at the last known age that ``age`` has reached."""
+        reached = [at for at in self.low if at <= age]
+        return self.low[max(reached)] if reached else 0.0
 
 
-def usual_of(triangle: Sequence[Sequence[float]]) -> Usual | None:
+def usual_of(triangle: Sequence[Sequence[float | None]]) -> Usual | None:
     """What the windows of a maturity triangle have in common: rows are windows, columns the ages that each has reached."""
-    columns = [[row[at] for row in triangle if len(row) > at] for at in range(len(AGES))]
-    columns = [sorted(column) for column in columns if len(column) >= ENOUGH]
-    if not columns:
+    by_age = {age: sorted(s for row in triangle[-LEARNED:] if len(row) > at and (s := row[at]) is not None) for at, age in enumerate(AGES)}
+    known = {age: shares for age, shares in by_age.items() if len(shares) >= ENOUGH}
+    if not known:
         return None
     return Usual(
-        len(columns[0]), tuple(c[len(c) // 20] for c in columns), tuple(c[len(c) // 2] for c in columns), tuple(c[-1 - len(c) // 20] for c in columns),
+        max(len(s) for s in known.values()), {age: s[len(s) // 20] for age, s in known.items()}, {age: s[len(s) // 2] for age, s in known.items()},
     )
 
 

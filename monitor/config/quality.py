@@ -33,6 +33,8 @@ class Slice(Section):
             raise ValueError("bins must be a number of bins or ascending edges, such as [0, 32, 60]")
         if self.where is not None:
             _parsed(self.where)
+            if self.name == "ALL" or "=" in str(self.name) or len(str(self.name)) > 100:
+                raise ValueError(f"{self.name!r:.60} is no name of a slice: not ALL, without =, at most 100 characters")
         return self
 
     @property
@@ -153,6 +155,16 @@ class Quality(Section):
         names = [item.name for item in value]
         if len(set(names)) < len(names):
             raise ValueError(f"two custom metrics are named {next(n for n in names if names.count(n) > 1)!r}")
+        return value
+
+    @field_validator("slices")
+    @classmethod
+    def _named_once(cls, value: list[Any]) -> list[Any]:
+        parts = [part for entry in value for part in (entry if isinstance(entry, list) else [entry]) if isinstance(part, Slice)]
+        known: dict[str, str] = {}
+        for part in parts:
+            if part.where is not None and known.setdefault(str(part.name), part.where) != part.where:
+                raise ValueError(f"two slices are named {part.name!r}")
         return value
 
     @property

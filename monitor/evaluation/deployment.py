@@ -126,7 +126,9 @@ def judge_deployment(job: DeploymentJob) -> DeploymentAnswer:
     bounds = Bounds(config.min_rows, config.errors, config.latency, config.selection, config.scores, config.quality)
     hours = {item.window.start: from_bytes(item.profile) for item in job.hours}
     new = {at: found[job.version] for at, found in hours.items() if job.version in found and at >= job.first}
-    beside = [hours[at][job.previous] for at in new if job.previous in hours[at]]
+    if len(new) > 1 and job.previous in hours.get(job.first, {}):
+        new.pop(job.first, None)  # the hour of the switch is neither's alone
+    beside = [(mine, hours[at][job.previous]) for at, mine in new.items() if job.previous in hours[at]]
     days: dict[Any, list[Hour]] = {}
     served = {at.hour for at in new}
     for at, found in hours.items():

@@ -15,12 +15,14 @@ import numpy as np
 from checks.core.binning import Binning
 from checks.core.outputs import ALL, OutputCounts
 from checks.core.profile import Profile
-from checks.core.result import Verdict
+from checks.core.result import Statistic, Verdict
 from checks.core.window import Window
 from checks.evaluate import evaluate
 from checks.performance import METRICS
 from checks.performance.counts import QualityCounts, from_json, to_json
 from checks.performance.methods.estimate import (
+    BY_ORDER,
+    CROWDED,
     ESTIMABLE,
     ESTIMABLE_ERRORS,
     LEAST_ROWS,
@@ -48,7 +50,7 @@ ENOUGH = 0.5
 def wanted(monitor: MonitorConfig) -> bool:
     """Whether there is anything to estimate from."""
     return monitor.quality.estimate and monitor.labels is not None and monitor.columns.id is not None and (
-        monitor.columns.score is not None if monitor.task == "binary" else monitor.task == "regression"
+        monitor.columns.score is not None or monitor.task == "regression"
     )
 
 
@@ -96,6 +98,8 @@ def estimated(
         expected = expected_errors(profile.columns[column.name], model) if column is not None and column.kind == "numeric" else None
         if expected is None:
             why = f"the reference has too few labelled predictions like these ({LEAST_ROWS} are needed)"
+            if column is not None and column.kind != "numeric":
+                why = "predictions take so few values that they are binned as categories; errors are learned by the size of a number"
             return {"reason": why}, [], _unknown(monitor, why)
         basis: dict[str, Any] = {"model": "errors by predicted value", "rows": round(float(model[:, 0].sum()))}
         rows, results = _rows(monitor, ALL, expected)
@@ -104,11 +108,12 @@ def estimated(
     if isinstance(calibrator, str):
         return {"reason": calibrator}, [], _unknown(monitor, calibrator)
     cuts = {cut.columns for cut in cuts_of(monitor)}
-    positives = _positives(binning)
+    positives = _positives(binning) if monitor.task == "binary" else None
     for name, counted in outputs.items():
         if name != ALL and tuple(part.split("=", 1)[0] for part in name.split(" & ")) not in cuts:
             continue
-        more = _rows(monitor, name, expected_counts(binning, counted, calibrator, positives))
+        expected = expected_counts(binning, counted, calibrator, positives, always=monitor.task == "multiclass")
+        more = _rows(monitor, name, expected)
         rows += more[0]
         results += more[1]
     basis = {
@@ -152,7 +157,8 @@ def _unknown(monitor: MonitorConfig, why: str) -> list[RuleResult]:
 
 
 def _rows(monitor: MonitorConfig, name: str, counts: QualityCounts) -> tuple[list[dict[str, Any]], list[RuleResult]]:
-    known = ESTIMABLE_ERRORS if monitor.task == "regression" else ESTIMABLE
+    known = {"regression": ESTIMABLE_ERRORS, "binary": ESTIMABLE, "multiclass": frozenset({"accuracy", "micro_f1"})}[monitor.task]
+    crowded = counts.rows and float((counts.positive + counts.negative).max()) > CROWDED * counts.rows
     limits = {key.removeprefix(ESTIMATED): limit for key, limit in monitor.quality.limits.items() if key.startswith(ESTIMATED)}
     rows, results = [], []
     for kind in dict.fromkeys([*metrics_of(monitor)[0], *limits]):
@@ -161,9 +167,9 @@ def _rows(monitor: MonitorConfig, name: str, counts: QualityCounts) -> tuple[lis
                 why = f"{kind} cannot be estimated without labels"
                 results.append(RuleResult(f"quality.{ESTIMATED}{kind}[{ALL}]", "quality", "error", slice=ALL, cleared=False, reason=why))
             continue
-        value = METRICS[kind](counts, monitor.quality.cost_of)
+        value = Statistic.nothing() if crowded and kind in BY_ORDER else METRICS[kind](counts, monitor.quality.cost_of)
         enough = value.value is not None and counts.rows >= monitor.quality.min_rows
-        verdict, reason, cleared = Verdict.PASS if enough else Verdict.INSUFFICIENT, f"{counts.rows} rows with a score", True
+        verdict, reason, cleared = Verdict.PASS if enough else Verdict.INSUFFICIENT, f"{counts.rows} rows with a score" if not crowded else "the scores lie too close together to tell their order", True
         limit = limits.get(kind)
         if limit is not None and enough:
             checked = evaluate(value, limit.threshold(), 0)

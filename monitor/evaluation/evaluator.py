@@ -24,8 +24,9 @@ from monitor.evaluation import drift as drifting
 from monitor.evaluation import sections
 from monitor.evaluation.contract import Setting, Usual, bind_contract, judge_contract, lineage_of, nested_of
 from monitor.evaluation.estimates import learn_reference
-from monitor.evaluation.labelled import counted, quality_of_run
-from monitor.evaluation.quality import Question
+from monitor.evaluation.labelled import counted, has_quality, quality_of_run
+from monitor.evaluation.observe import with_others
+from monitor.evaluation.quality import Question, asked_for
 from monitor.evaluation.resolve import resolve
 from monitor.evaluation.scan import sample_rows, scan
 from monitor.ports import (
@@ -271,7 +272,7 @@ class Evaluator:
         monitor, name, stored = job.monitor, job.monitor.columns.timestamp, job.stored
         source = self._source(monitor.source)
         if stored is None:
-            fingerprint = source.fingerprint(name, job.window)
+            fingerprint = with_others(monitor, source.fingerprint(name, job.window), job.window, self._source)
             types = source.types_in(name, job.window)
         else:
             fingerprint, types = stored.fingerprint, dict(stored.plan.get("types", {}))
@@ -285,7 +286,7 @@ class Evaluator:
             binning, rules, self._version(monitor, types), name, job.key, tuple(monitor.quality.slice_keys) if scored else (), scored,
             nested=nested_of(bound, promised) if bound else {},
         )
-        lineage = plan.lineage(types) | (lineage_of(bound, promised) if bound else {})
+        lineage = plan.lineage(types) | ({"quality": asked_for(monitor)} if has_quality(monitor) else {}) | (lineage_of(bound, promised) if bound else {})
         if stored is None:
             scanned = scan(source, plan, types, name, job.window, promised)
             return Scanned(
@@ -430,7 +431,7 @@ class Evaluator:
         from monitor.evaluation.observe import observe
 
         labels = self._source(job.monitor.labels.source) if job.monitor.labels else None
-        return observe(job, self._source(job.monitor.source), labels)
+        return observe(job, self._source(job.monitor.source), labels, self._source)
 
     @answer.register
     def _(self, job: VersionsJob) -> dict[str, int]:

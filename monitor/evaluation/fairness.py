@@ -56,7 +56,7 @@ def judge_fairness(monitor: MonitorConfig, counted: Counted, state: str) -> Judg
                     f"quality.fairness.{shown}[{gap.group}]", "quality", str(verdict), number(value.value), number(value.low), number(value.high),
                     value.n, slice=gap.group, state=state, cleared=cleared, reason=f"{shown} of {gap.group} against {reference}: {reason}",
                 ))
-    for name in set(all_groups) - set(groups):
+    for name in sorted(set(all_groups) - set(groups)):
         rows.append(_row(RATES[0], name, None, None, None, all_groups[name].rows, Verdict.INSUFFICIENT))
     return rows, results
 

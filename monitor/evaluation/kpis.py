@@ -18,6 +18,7 @@ from monitor.config.quality import Kpi
 from monitor.evaluation.sections import number
 from monitor.ports import RuleResult, Source
 from monitor.profiling.joining import flat
+from monitor.profiling.masks import NOT_COUNTABLE
 from monitor.profiling.quality import floats
 
 
@@ -29,7 +30,7 @@ def judge_kpis(monitor: MonitorConfig, open_source: Callable[[Any], Source], win
         rule = f"quality.kpi[{name}]"
         try:
             value = measure(kpi, open_source(kpi.source), window)
-        except DriftdError as error:
+        except (DriftdError, *NOT_COUNTABLE) as error:
             section[name] = {"value": None, "n": 0, "verdict": "error", "reason": str(error)}
             results.append(RuleResult(rule, "quality", "error", cleared=False, reason=f"{name}: {error}"))
             continue

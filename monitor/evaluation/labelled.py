@@ -19,6 +19,7 @@ from monitor.evaluation.parity import judge_parity
 from monitor.evaluation.quality import FINAL, UNLABELLED, WAITING, Question, check_columns, judge_quality, nothing, stored_quality
 from monitor.evaluation.weakest import find_weakest
 from monitor.ports import QualityAnswer, RuleResult, RunJob, Source
+from monitor.profiling.masks import NOT_COUNTABLE
 
 Open = Callable[[Any], Source]
 NEVER = "there is nothing to estimate from"
@@ -37,21 +38,25 @@ def quality_of_run(
     if not has_quality(monitor):
         return None
     if not types:
-        return nothing(monitor)
+        return with_kpis(nothing(monitor), question, open_source)
     if job.stored is not None and job.stored.counts:
         duplicates = int(job.stored.plan.get("duplicate_ids", 0))
-        answer = stored_quality(monitor, job.stored.counts, job.stored.labelled or 0.0, duplicates, job.window, job.now)
+        label = job.settings.label_column
+        answer = stored_quality(monitor, job.stored.counts, job.stored.labelled or 0.0, duplicates, job.window, job.now, label)
         answer = beside_stored(monitor, answer, job.stored.quality or {})
     else:
-        answer = counted(question, binning, types, open_source, searched=False)
-    if wanted(monitor):
+        answer = with_kpis(counted(question, binning, types, open_source, searched=False), question, open_source)
+        if monitor.parity is not None:
+            section, results = judge_parity(monitor, open_source(monitor.source), open_source(monitor.parity.source), question.window, types)
+            answer = added(answer, {"parity": section}, [], results)
+    if wanted(monitor) and profile.rows:
         basis, rows, results = estimated(monitor, binning, profile, profile.outputs, job.calibration, job.uncalibrated or NEVER)
         answer = added(answer, {"estimate": basis}, rows, results)
     return answer
 
 
 def counted(question: Question, binning: Binning, types: dict[str, str], open_source: Open, *, searched: bool) -> QualityAnswer:
-    """Labels joined and counted, business figures and parity measured; a broken label source hides none of the others."""
+    """Labels joined and counted, and the weakest slices; what a broken label source or an odd row raises is the section's own error."""
     monitor = question.monitor
     labelled = monitor.labels is not None
     labels = open_source(monitor.labels.source) if monitor.labels is not None else None
@@ -62,28 +67,38 @@ def counted(question: Question, binning: Binning, types: dict[str, str], open_so
             check_columns(monitor, types)
         answer = judge_quality(question, source, labels, types)
         answer = replace(answer, results=(*answer.results, *passed))
-    except DriftdError as error:
-        answer = failed(str(error), WAITING if labelled else UNLABELLED)
+    except (DriftdError, *NOT_COUNTABLE) as error:
+        answer = failed(_words(error), WAITING if labelled else UNLABELLED, labelled=labelled)
     if answer.section["state"] == FINAL and monitor.quality.weakest and labels is not None and not searched:
         try:
             found = find_weakest(question, binning, source, labels, types)
-        except DriftdError as error:
-            found = {"reason": str(error), "slices": []}
+        except (DriftdError, *NOT_COUNTABLE) as error:
+            found = {"reason": _words(error), "slices": []}
         if found is not None:
             answer = added(answer, {"weakest": found}, [], [])
-    if monitor.kpis:
-        section, results = judge_kpis(monitor, open_source, question.window)
-        answer = added(answer, {"kpis": section}, [], results)
-    if monitor.parity is not None:
-        section, results = judge_parity(monitor, source, open_source(monitor.parity.source), question.window, types)
-        answer = added(answer, {"parity": section}, [], results)
     return answer
 
 
-def failed(why: str, state: str) -> QualityAnswer:
+def with_kpis(answer: QualityAnswer, question: Question, open_source: Open) -> QualityAnswer:
+    """The answer with the business figures, which a window without predictions has, too."""
+    if not question.monitor.kpis:
+        return answer
+    section, results = judge_kpis(question.monitor, open_source, question.window)
+    return added(answer, {"kpis": section}, [], results)
+
+
+def failed(why: str, state: str, *, labelled: bool = True) -> QualityAnswer:
     """What is known when labels cannot be counted: that quality cannot be known."""
     section = {"verdict": "error", "state": state, "labelled": 0.0, "metrics": [], "reason": why}
-    return QualityAnswer(section, (RuleResult("service.labels", "service", "warn", reason=f"quality cannot be known: {why}"),), b"", 0.0)
+    rule = "service.labels" if labelled else "quality.metrics"
+    found = RuleResult(rule, rule.partition(".")[0], "warn" if labelled else "error", reason=f"quality cannot be known: {why}")
+    return QualityAnswer(section, (found,), b"", 0.0)
+
+
+def _words(error: Exception) -> str:
+    """An error in one line: driftd's own says all, of another the kind helps."""
+    first = (str(error).splitlines() or [""])[0]
+    return first if isinstance(error, DriftdError) else f"{type(error).__name__}: {first}"
 
 
 def added(answer: QualityAnswer, parts: dict[str, Any], rows: list[dict[str, Any]], results: list[RuleResult]) -> QualityAnswer:

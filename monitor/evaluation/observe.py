@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
+from checks.core.errors import DriftdError
 from checks.core.window import Window
+from monitor.config.model import MonitorConfig
 from monitor.evaluation.quality import read_table
 from monitor.ports import Engine, Observation, ObserveJob, Source
 from monitor.profiling.joining import flat, join_codes
+from monitor.profiling.masks import NOT_COUNTABLE
 
 
-def observe(job: ObserveJob, source: Source, labels: Source | None) -> Observation:
+def with_others(monitor: MonitorConfig, text: str, window: Window, open_source: Callable[[Any], Source]) -> str:
+    """The fingerprint of a window's rows, and of the tables of business figures and offline features where there are any.
+
+    One that cannot be looked at changes nothing: the run that needs it says so.
+    """
+    others = [(kpi.source, kpi.timestamp) for kpi in monitor.kpis.values()]
+    if monitor.parity is not None and monitor.parity.timestamp is not None:
+        others.append((monitor.parity.source, monitor.parity.timestamp))
+    found = [text]
+    for config, timestamp in others:
+        try:
+            found.append(open_source(config).fingerprint(timestamp, window))
+        except (DriftdError, OSError):
+            found.append("unknown")
+    return text if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
+
+
+def observe(job: ObserveJob, source: Source, labels: Source | None, open_source: Callable[[Any], Source]) -> Observation:
     """What the next tick has to do for one monitor."""
     name = job.monitor.columns.timestamp
     extent = source.extent(name)
@@ -23,6 +45,7 @@ def observe(job: ObserveJob, source: Source, labels: Source | None) -> Observati
         prints = {w.start: text for w, text in source.fingerprints(name, job.windows).items()}
     else:
         prints = {w.start: source.fingerprint(name, w) for w in job.windows}
+    prints = {w.start: with_others(job.monitor, prints[w.start], w, open_source) for w in job.windows if w.start in prints}
     shares: dict[datetime, float] = {}
     seen = job.labels_seen
     if labels is not None and job.labels:
@@ -32,7 +55,11 @@ def observe(job: ObserveJob, source: Source, labels: Source | None) -> Observati
         text = labels.fingerprint(timed, span) + first.start.isoformat() + last.end.isoformat()
         seen = hashlib.sha256(text.encode()).hexdigest()[:16]
         if seen != job.labels_seen:
-            return _shares(job, source, labels, span, Observation(extent.last, extent.written, prints, shares, seen, extent.gap))
+            found = Observation(extent.last, extent.written, prints, shares, seen, extent.gap)
+            try:
+                return _shares(job, source, labels, span, found)
+            except NOT_COUNTABLE:  # what is odd about the labels, the count of each window's says
+                return found
     return Observation(extent.last, extent.written, prints, shares, seen, extent.gap)
 
 
@@ -42,7 +69,7 @@ def _shares(job: ObserveJob, source: Source, labels: Source, span: Window, seen:
     table = read_table(labels, [identifier, label], timed, span if timed else None)
     if table is None:
         return seen
-    table = table.filter(pc.is_valid(table.column(label)))
+    table = table.filter(pc.invert(pc.is_null(table.column(label), nan_is_null=True)))
     known = flat(table, identifier)
     column = job.monitor.columns.id or ""
     shares: dict[datetime, float] = {}

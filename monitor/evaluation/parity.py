@@ -13,12 +13,13 @@ from checks.core.result import Verdict, roll_up
 from checks.core.window import Window
 from checks.evaluate import evaluate
 from checks.performance._interval import proportion
-from monitor.arrow_types import logical_type
+from monitor.arrow_types import logical_type, to_micros
 from monitor.config.model import MonitorConfig
 from monitor.evaluation.quality import read_table
 from monitor.evaluation.sections import number
 from monitor.ports import RuleResult, Source
 from monitor.profiling.joining import flat, join_codes, last_of_each
+from monitor.profiling.masks import NOT_COUNTABLE
 from monitor.profiling.quality import floats
 
 Answer = tuple[dict[str, Any], list[RuleResult]]
@@ -28,7 +29,7 @@ def judge_parity(monitor: MonitorConfig, source: Source, offline: Source, window
     """The share of differing rows of every column that both have; what cannot be compared is said."""
     try:
         return _judged(monitor, source, offline, window, types)
-    except DriftdError as error:
+    except (DriftdError, *NOT_COUNTABLE) as error:
         section = {"verdict": "error", "matched": 0, "columns": [], "reason": str(error)}
         return section, [RuleResult("quality.parity", "quality", "error", cleared=False, reason=f"parity: {error}")]
 
@@ -62,19 +63,28 @@ def _judged(monitor: MonitorConfig, source: Source, offline: Source, window: Win
     partner = place[codes[mine]]
     rows: list[dict[str, Any]] = []
     results: list[RuleResult] = []
+    if not names:
+        raise SchemaError("the log and parity.source have no column in common to compare")
     for name in names:
         left, right = flat(logged, name).take(pa.array(mine)), flat(computed, name).take(pa.array(partner))
-        differ = differing(left, right, name, parity.tolerance)
+        try:
+            differ = differing(left, right, name, parity.tolerance)
+        except (DriftdError, *NOT_COUNTABLE) as error:
+            rows.append({"column": name, "share": None, "low": None, "high": None, "n": 0, "verdict": "error"})
+            why = f"parity of {name} cannot be known: {(str(error).splitlines() or [''])[0]}"
+            results.append(RuleResult(f"quality.parity[{name}]", "quality", "error", column=name, cleared=False, reason=why))
+            continue
         value = proportion(float(differ.sum()), len(mine))
         checked = evaluate(value, parity.limits.threshold(), parity.min_rows)
         verdict: Verdict = Verdict.INSUFFICIENT if checked.verdict is Verdict.NO_DATA else checked.verdict
+        reason = checked.reason if len(mine) else "no row has an offline row of its id"
         rows.append({
             "column": name, "share": number(value.value), "low": number(value.low), "high": number(value.high), "n": value.n,
             "verdict": str(verdict),
         })
         results.append(RuleResult(
             f"quality.parity[{name}]", "quality", str(verdict), number(value.value), number(value.low), number(value.high), value.n, name,
-            cleared=checked.cleared, reason=f"{name} differs between serving and its offline value: {checked.reason}",
+            cleared=checked.cleared, reason=f"{name} differs between serving and its offline value: {reason}",
         ))
     for name in absent:
         rows.append({"column": name, "share": None, "low": None, "high": None, "n": 0, "verdict": "error"})
@@ -85,7 +95,14 @@ def _judged(monitor: MonitorConfig, source: Source, offline: Source, window: Win
 
 def differing(left: pa.Array, right: pa.Array, name: str, tolerance: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """True where two values differ: numbers by more than ``tolerance`` of their size, one null and the other not, NaN and a number."""
-    kinds = {logical_type(values.type) for values in (left, right)}
+    left, right = ((v.dictionary_decode() if pa.types.is_dictionary(v.type) else v) for v in (left, right))
+    kinds = {logical_type(values.type) for values in (left, right)} - {"null"}
+    if kinds <= {"timestamp", "date"} and kinds:
+        left, right = (to_micros(v, name) if not pa.types.is_null(v.type) else v.cast(pa.int64()) for v in (left, right))
+        kinds = {"integer"}
+    elif "boolean" in kinds and kinds & {"integer", "number"}:
+        left, right = (v.cast(pa.int8()) if pa.types.is_boolean(v.type) else v for v in (left, right))
+        kinds = {"integer"}
     if kinds <= {"number", "integer"}:
         a, b = floats(left, name), floats(right, name)
         with np.errstate(invalid="ignore"):
@@ -93,6 +110,8 @@ def differing(left: pa.Array, right: pa.Array, name: str, tolerance: float) -> n
             infinite = np.isinf(a) | np.isinf(b)
         found: np.ndarray[Any, np.dtype[np.bool_]] = np.where(infinite, a != b, gap) | (np.isnan(a) != np.isnan(b))
         return found
+    if len(kinds) > 1:
+        raise SchemaError(f"it is of type {' and of type '.join(sorted(kinds))}")
     texts = [(v.dictionary_decode() if pa.types.is_dictionary(v.type) else v) for v in (left, right)]
     if len(kinds) > 1 or texts[0].type != texts[1].type:
         texts = [v.cast(pa.string()) for v in texts]

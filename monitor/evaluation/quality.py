@@ -19,7 +19,7 @@ from checks.core.window import Window
 from checks.evaluate import evaluate
 from checks.performance import DEFAULT_METRICS, METRICS
 from checks.performance.counts import QualityCounts
-from checks.performance.methods.counted import Counted, from_bytes, to_bytes
+from checks.performance.methods.counted import Counted, Waiting, from_bytes, to_bytes
 from checks.performance.methods.provisional import certain, reachable, smallest_change
 from monitor.arrow_types import together
 from monitor.config.model import MonitorConfig
@@ -32,6 +32,7 @@ from monitor.profiling.cuts import cut_columns
 from monitor.profiling.quality import Asked, Joined, count_labels
 
 WAITING, PROVISIONAL, FINAL = "waiting", "provisional", "final"
+ROW = "(row)"
 UNLABELLED = "unlabelled"
 """The state of a monitor without labels: only what needs none is judged."""
 
@@ -121,7 +122,7 @@ def judge_quality(question: Question, predictions: Source, labels: Source | None
     joined = join(question, predictions, labels, types)
     if joined is None:
         return nothing(question.monitor)
-    return section_of(question.monitor, joined, question.window, question.now)
+    return section_of(question.monitor, joined, question.window, question.now, question.settings.label_column)
 
 
 def nothing(monitor: MonitorConfig) -> QualityAnswer:
@@ -139,6 +140,8 @@ def join(question: Question, predictions: Source, labels: Source | None, types: 
     table = read_table(predictions, columns_needed(monitor, types), columns.timestamp, window, dictionaries)
     if table is None:
         return None
+    if labels is None:
+        table = table.append_column(ROW, pa.array(range(table.num_rows)))
     return count_labels(table, *label_rows(question, table, labels))
 
 
@@ -148,9 +151,7 @@ def label_rows(question: Question, table: pa.Table, labels: Source | None) -> tu
     if labels is None:
         none = pa.table({"id": pa.array([], pa.int64()), "label": pa.array([], pa.bool_())})
         asked = asked_of(question, None)
-        if not columns.id:
-            table = table.append_column("(row)", pa.array(range(table.num_rows)))
-        return none, _plain(asked, columns.id or "(row)")
+        return none, _plain(asked, ROW)
     wanted = [n for n in (settings.label_id, settings.label_column, settings.label_timestamp) if n]
     span = label_window(question.monitor, settings, question.window)
     truth = read_table(labels, wanted, settings.label_timestamp if span else None, span)
@@ -170,15 +171,22 @@ def _plain(asked: Asked, identifier: str) -> Asked:
 
 
 def stored_quality(
-    monitor: MonitorConfig, counts: bytes, labelled: float, duplicates: int, window: Window, now: datetime,
+    monitor: MonitorConfig, counts: bytes, labelled: float, duplicates: int, window: Window, now: datetime, label: str | None,
 ) -> QualityAnswer:
-    """Judge stored counts again; slices that are not configured any more are left out."""
+    """Judge stored counts again; slices and metrics that are not configured any more are left out."""
     counted = from_bytes(counts)
     wanted = {ALL, *(cut.title for cut in cuts_of(monitor))}
     kept = {name: found for name, found in counted.slices.items() if counted.cuts.get(name, name) in wanted}
     counted.slices = kept
-    rows = 10**9
-    return section_of(monitor, Joined(counted, rows, round(labelled * rows), duplicates), window, now)
+    counted.custom = {name: found for name, found in counted.custom.items() if counted.cuts.get(name, name) in wanted}
+    counted.failed = {title: why for title, why in counted.failed.items() if title in wanted}
+    rows = counted.rows or 10**9
+    return section_of(monitor, Joined(counted, rows, round(labelled * rows), duplicates), window, now, label)
+
+
+def asked_for(monitor: MonitorConfig) -> dict[str, Any]:
+    """What is counted for quality beside whole columns, to know later whether stored counts still answer."""
+    return {"cuts": [cut.title for cut in cuts_of(monitor)], "custom": {item.name: item.expr for item in monitor.quality.custom}}
 
 
 def state_of(monitor: MonitorConfig, share: float, window: Window, now: datetime) -> str:
@@ -190,8 +198,8 @@ def state_of(monitor: MonitorConfig, share: float, window: Window, now: datetime
     return PROVISIONAL if share > 0 else WAITING
 
 
-def section_of(monitor: MonitorConfig, joined: Joined, window: Window, now: datetime) -> QualityAnswer:
-    """Metrics of every slice with their verdicts, from counts."""
+def section_of(monitor: MonitorConfig, joined: Joined, window: Window, now: datetime, label: str | None = None) -> QualityAnswer:
+    """Metrics of every slice with their verdicts, from counts; ``label`` is the name of the label's column."""
     state = state_of(monitor, joined.share, window, now)
     rows: list[dict[str, Any]] = []
     results: list[RuleResult] = []
@@ -199,10 +207,12 @@ def section_of(monitor: MonitorConfig, joined: Joined, window: Window, now: date
     counted = joined.counted
     for name, counts in counted.slices.items() if state != UNLABELLED else ():
         for kind, shown, part in expanded(monitor, kinds, counts):
-            row, result = _metric(monitor, kind, shown, name, part, counted.waiting.get(name, (0.0, 0.0)), state)
+            row, result = _metric(monitor, kind, shown, name, part, counted.waiting.get(name, Waiting()), state)
             rows.append(row)
             results += [result] if result is not None else []
-    for judged in (_custom(monitor, joined), _missing(monitor, joined), judge_fairness(monitor, counted, state)):
+    for judged in (
+        _custom(monitor, joined, state, label), _missing(monitor, joined), _absent(monitor, counted, state), judge_fairness(monitor, counted, state),
+    ):
         rows += judged[0]
         results += judged[1]
     verdicts = [Verdict(r["verdict"]) for r in rows if r["slice"] == ALL or Verdict(r["verdict"]).breach or r["verdict"] == "error"]
@@ -213,7 +223,6 @@ def section_of(monitor: MonitorConfig, joined: Joined, window: Window, now: date
         "verdict": str(roll_up(verdicts)), "state": state, "labelled": round(joined.share, 4), "metrics": rows,
         **_means(counted.whole), **({"notes": found} if found else {}),
         **({"versions": versions_of(monitor, kinds, counted)} if counted.versions else {}),
-        **({"ages": [round(v / joined.rows, 4) for v in counted.ages]} if counted.ages and joined.rows else {}),
     }
     return QualityAnswer(section, tuple(results), to_bytes(counted), joined.share, joined.duplicate_ids)
 
@@ -252,7 +261,7 @@ def metric_row(shown: str, name: str, value: Statistic, rows: int, verdict: Verd
 
 
 def _metric(
-    monitor: MonitorConfig, kind: str, shown: str, name: str, counts: QualityCounts, waiting: tuple[float, float], state: str,
+    monitor: MonitorConfig, kind: str, shown: str, name: str, counts: QualityCounts, waiting: Waiting, state: str,
 ) -> tuple[dict[str, Any], RuleResult | None]:
     costs = monitor.quality.cost_of
     value = METRICS[kind](counts, costs)
@@ -271,10 +280,10 @@ def _metric(
         checked = evaluate(value, limit.threshold(), 0)
         verdict, reason, cleared = checked.verdict, checked.reason, checked.cleared
         if state == PROVISIONAL:
-            ends = reachable(kind, counts, *waiting, costs) if verdict.breach and "[" not in shown else None
+            ends = reachable(kind, counts, waiting, costs) if verdict.breach and "[" not in shown else None
             sure = certain(limit.threshold(), ends)
             verdict, cleared = sure or Verdict.INSUFFICIENT, False
-            reason = f"provisional: {reason}" + (f", whatever the labels of the other {waiting[0]:,.0f} rows say" if sure else "")
+            reason = f"provisional: {reason}" + (f", whatever the labels of the other {waiting.rows:,.0f} rows say" if sure else "")
     row = metric_row(shown, name, value, counts.rows, verdict)
     if limit is None or (name != ALL and verdict is Verdict.INSUFFICIENT):
         return row, None
@@ -293,15 +302,19 @@ def rule_of(
     )
 
 
-def _custom(monitor: MonitorConfig, joined: Joined) -> tuple[list[dict[str, Any]], list[RuleResult]]:
+def _custom(monitor: MonitorConfig, joined: Joined, state: str, label: str | None) -> tuple[list[dict[str, Any]], list[RuleResult]]:
     """The owner's metrics of every slice; they need no labels, unless their expression names one."""
     rows: list[dict[str, Any]] = []
     results: list[RuleResult] = []
     for item in monitor.quality.custom:
-        limit = monitor.quality.limits.get(item.name)
-        if item.name in joined.broken:
-            rows.append(metric_row(item.name, ALL, Statistic.nothing(), 0, Verdict.ERROR) | {"reason": joined.broken[item.name]})
-            results.append(rule_of(f"quality.{item.name}[{ALL}]", Statistic.nothing(), 0, Verdict.ERROR, ALL, "", False, f"{item.name}: {joined.broken[item.name]}"))
+        limit, broken = monitor.quality.limits.get(item.name), joined.counted.broken.get(item.name)
+        needs_label = label is not None and label in columns_of(parse(item.expr)) and state in (WAITING, PROVISIONAL)
+        if broken is None and any(kinds[item.name].statistic(item.aggregate).unit for kinds in joined.counted.custom.values() if item.name in kinds):
+            broken = "a share is of rows for which a condition is true: its values must be 0 or 1"
+        if broken is not None:
+            rows.append(metric_row(item.name, ALL, Statistic.nothing(), 0, Verdict.ERROR) | {"reason": broken})
+            reason = f"{item.name}: {broken}"
+            results.append(rule_of(f"quality.{item.name}[{ALL}]", Statistic.nothing(), 0, Verdict.ERROR, ALL, "", False, reason))
             continue
         for name, kinds in joined.counted.custom.items():
             if item.name not in kinds:
@@ -313,6 +326,8 @@ def _custom(monitor: MonitorConfig, joined: Joined) -> tuple[list[dict[str, Any]
             if verdict is Verdict.PASS and limit is not None:
                 checked = evaluate(value, limit.threshold(), 0)
                 verdict, reason, cleared = checked.verdict, checked.reason, checked.cleared
+            if needs_label:
+                verdict, reason, cleared = Verdict.INSUFFICIENT, f"it needs the label, and labels are {state}: {reason}", False
             row = metric_row(item.name, name, value, counted, verdict)
             if kinds[item.name].missing:
                 row["missing"] = round(kinds[item.name].missing)
@@ -325,11 +340,23 @@ def _custom(monitor: MonitorConfig, joined: Joined) -> tuple[list[dict[str, Any]
 def _missing(monitor: MonitorConfig, joined: Joined) -> tuple[list[dict[str, Any]], list[RuleResult]]:
     """Slices that could not be cut: their verdict is error, with the reason."""
     rows, results = [], []
-    for title, why in joined.failed.items():
+    for title, why in joined.counted.failed.items():
         rows.append(metric_row("rows", title, Statistic.nothing(), 0, Verdict.ERROR) | {"reason": why})
         reason = f"slice {title}: {why}"
-        results.append(rule_of(f"quality.slices[{title}]", Statistic.nothing(), 0, Verdict.ERROR, title, "", False, reason))
+        results.append(rule_of(f"quality.slices[{title.partition(':')[0]:.200}]", Statistic.nothing(), 0, Verdict.ERROR, title, "", False, reason))
     return rows, results
+
+
+def _absent(monitor: MonitorConfig, counted: Counted, state: str) -> tuple[list[dict[str, Any]], list[RuleResult]]:
+    """Limits on classes that no label and no prediction of the window has: it cannot be known."""
+    results = []
+    for key in monitor.quality.limits if state not in (WAITING, UNLABELLED) else ():
+        kind, _, rest = key.partition("[")
+        name = rest.removesuffix("]")
+        if rest and not key.startswith(ESTIMATED) and name not in counted.whole.classes:
+            why = f"{key}: no row of the window has the class {name!r}" if monitor.task == "multiclass" else f"{key}: only a multiclass task has classes"
+            results.append(rule_of(f"quality.{kind}[{name}][{ALL}]", Statistic.nothing(), 0, Verdict.INSUFFICIENT, ALL, state, False, why))
+    return [], results
 
 
 def versions_of(monitor: MonitorConfig, kinds: list[str], counted: Counted) -> list[dict[str, Any]]:

@@ -111,9 +111,11 @@ def _limit(monitor: MonitorConfig, limit: ThresholdConfig, kind: str, column: st
 
 def inhibited(parts: dict[str, Any], results: Sequence[RuleResult]) -> tuple[dict[str, Any], list[RuleResult]]:
     """An empty window breaks no rule but its own: every breach in it is inhibited, and still shown."""
-    held = [replace(r, verdict="inhibited") if Verdict(r.verdict).breach else r for r in results]
+    own = "quality.kpi["  # business figures have rows of their own
+    held = [replace(r, verdict="inhibited") if Verdict(r.verdict).breach and not r.rule.startswith(own) else r for r in results]
+    kept = {"quality"} if any(Verdict(r.verdict).breach for r in held) else set()
     shown = {
-        key: {**part, "verdict": "inhibited"} if part is not None and Verdict(part["verdict"]).breach else part
+        key: {**part, "verdict": "inhibited"} if part is not None and Verdict(part["verdict"]).breach and key not in kept else part
         for key, part in parts.items()
     }
     return shown, held

@@ -35,7 +35,7 @@ def find_weakest(question: Question, binning: Binning, predictions: Source, labe
         if c.role == "feature" and c.kind in ("numeric", "category") and c.bins > 1 and c.name in types and not c.private
         and c.name not in question.private and (c.kind == "category" or types[c.name] in ("integer", "number"))
     ]
-    own = [n for n in (columns.id, columns.score, columns.prediction, columns.weight, columns.timestamp) if n]
+    own = [n for n in (columns.id, columns.score, columns.prediction, columns.weight, columns.timestamp, columns.version) if n]
     names = list(dict.fromkeys([*own, *(c.name for c in usable)]))
     table = sample_rows(predictions, names, columns.timestamp, question.window, MOST_ROWS)
     if table is None or not usable:

@@ -25,6 +25,7 @@ from monitor.profiling.plan import private_category
 from monitor.profiling.slices import FEWEST, MOST
 
 Codes = NDArray[np.int32]
+LONGEST = 100
 BINS = 4
 """Bins of a numeric column that is named as a slice without any: quarters of the reference."""
 
@@ -92,6 +93,8 @@ def _part(
     edges = part.bins if isinstance(part.bins, list) else edges_of(column if frozen else None, part.bins or BINS)
     if not edges:
         raise SchemaError(f"{name} is a number whose usual values are not known: give its bins, such as [0, 10]")
+    if name in private and not isinstance(part.bins, list):
+        raise SchemaError(f"{name} is personal: its usual values may not be shown; give its bins, such as [0, 10]")
     return _bins(name, values, edges)
 
 
@@ -166,7 +169,7 @@ def _categories(
         if text is None:
             table[index] = -2
             continue
-        shown = private_category(text, key) if private else text
+        shown = private_category(text, key) if private else text if len(text) <= LONGEST else f"{text[:LONGEST]}.."
         at = place.get(shown, place.get(private_category(text, key), -1) if column is not None else -1)
         if at < 0 and len(names) < most and counts[index] >= (1 if private else PUBLIC_ROWS):
             at = place[shown] = len(names)

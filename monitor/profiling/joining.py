@@ -13,6 +13,9 @@ from monitor.arrow_types import logical_type, to_micros
 
 Rows = NDArray[np.int64]
 
+UNDATED = -(2**62)
+"""The time of a row without one: older than any."""
+
 EARLY = timedelta(days=1)
 """A label dated so long before its prediction is of another row of that id."""
 
@@ -23,8 +26,8 @@ def flat(table: pa.Table, name: str) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _plain(ids: pa.Array) -> pa.Array:
-    """Ids without a dictionary; whole numbers among real ones as whole numbers."""
+def plain(ids: pa.Array) -> pa.Array:
+    """Values without a dictionary; real numbers that are all whole as whole numbers."""
     if pa.types.is_dictionary(ids.type):
         ids = ids.dictionary_decode()
     if pa.types.is_floating(ids.type):
@@ -38,12 +41,25 @@ def _plain(ids: pa.Array) -> pa.Array:
 
 def join_codes(ids: pa.Array, other: pa.Array) -> tuple[Rows, Rows]:
     """Both id columns as codes of one dictionary; a null id is -1."""
-    ids, other = _plain(ids), _plain(other)
-    if logical_type(ids.type) != logical_type(other.type):
-        ids, other = ids.cast(pa.string()), other.cast(pa.string())
-    both = pa.concat_arrays([ids, other.cast(ids.type)]).dictionary_encode()
+    ids, other = plain(ids), plain(other)
+    if ids.type != other.type:
+        ids, other = _alike(ids, other)
+    both = pa.concat_arrays([ids, other]).dictionary_encode()
     codes = both.indices.fill_null(-1).cast(pa.int64()).to_numpy(zero_copy_only=False)
     return codes[: len(ids)], codes[len(ids) :]
+
+
+def _alike(ids: pa.Array, other: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Both of one type: whole numbers of any width, else texts."""
+    if pa.types.is_null(ids.type) or pa.types.is_null(other.type):
+        kind = other.type if pa.types.is_null(ids.type) else ids.type
+        return ids.cast(kind), other.cast(kind)
+    if {logical_type(ids.type), logical_type(other.type)} == {"integer"}:
+        try:
+            return ids.cast(pa.int64()), other.cast(pa.int64())
+        except pa.ArrowInvalid:  # beyond 2 to the 63
+            pass
+    return ids.cast(pa.large_string()), other.cast(pa.large_string())
 
 
 def last_of_each(codes: Rows) -> Rows:
@@ -76,10 +92,10 @@ def newest_labels(
     labels: pa.Table, codes: Rows, size: int, label: str, label_time: str | None, now: datetime | None = None,
 ) -> Labels:
     """For each id the label with the newest time, of equal ones and without times the last read; null labels are none."""
-    usable = np.flatnonzero((codes >= 0) & ~flat(labels, label).is_null().to_numpy(zero_copy_only=False))
+    usable = np.flatnonzero((codes >= 0) & ~flat(labels, label).is_null(nan_is_null=True).to_numpy(zero_copy_only=False))
     micros, future = None, 0
     if label_time is not None:
-        micros = to_micros(flat(labels, label_time), label_time).fill_null(0).to_numpy(zero_copy_only=False)
+        micros = to_micros(flat(labels, label_time), label_time).fill_null(UNDATED).to_numpy(zero_copy_only=False)
         if now is not None:
             late = micros[usable] > int(now.timestamp() * 1e6)
             future = int((codes[usable[late]] < size).sum())

@@ -76,7 +76,14 @@ def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     found += [f"what rule {rule} counts has changed" for rule, digest in wanted["rules"].items() if rules.get(rule, digest) != digest]
     asked = stored.get("queries", {})
     found += [f"what rule {rule} asks has changed" for rule, digest in wanted.get("queries", {}).items() if asked.get(rule) != digest]
-    return found + [f"slice {' & '.join(group)} is new" for group in wanted["slices"] if group not in slices]
+    found += [f"slice {' & '.join(group)} is new" for group in wanted["slices"] if group not in slices]
+    known, needed = stored.get("quality"), wanted.get("quality", {})
+    if known is None:  # a driftd that kept nothing of it counted whole columns, and no metrics of the owner
+        known = {"cuts": [" & ".join(group) for group in slices], "custom": {}}
+    found += [f"slice {title} is new" for title in needed.get("cuts", []) if title not in known["cuts"] and f"slice {title} is new" not in found]
+    return found + [
+        f"custom metric {name} is new, or computes something else" for name, text in needed.get("custom", {}).items() if known["custom"].get(name) != text
+    ]
 
 
 def service_rules(monitor: MonitorConfig, types: Mapping[str, str]) -> dict[str, Expression]:

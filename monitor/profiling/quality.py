@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,17 +13,16 @@ from numpy.typing import NDArray
 from checks.core.binning import Binning
 from checks.core.errors import SchemaError
 from checks.core.expression import Expression
-from checks.core.outputs import ALL, OTHER, SCORE_BINS
+from checks.core.outputs import ALL, OTHER
 from checks.core.sketch import Sketch, cells_of
-from checks.performance.counts import SUMS, QualityCounts
-from checks.performance.methods.counted import Counted, Pairs, of_sums
-from monitor.alerting.lateness import AGES
+from checks.performance.counts import GRADES, SUMS, QualityCounts
+from checks.performance.methods.counted import Counted, Pairs, Waiting, of_sums
 from monitor.arrow_types import to_micros
 from monitor.config.quality import Cut
 from monitor.profiling import tally
 from monitor.profiling.arrow import category_texts
 from monitor.profiling.cuts import Cutting, cut_rows
-from monitor.profiling.joining import EARLY, flat, join_codes, last_of_each, newest_labels
+from monitor.profiling.joining import EARLY, UNDATED, Labels, flat, join_codes, last_of_each, newest_labels, plain
 from monitor.profiling.values import values_of
 
 TRUE, FALSE = {"1", "true", "yes", "y", "t", "1.0"}, {"0", "false", "no", "n", "f", "0.0"}
@@ -64,10 +62,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Counts of a window, and what was noticed about its ids and labels.
-
-    ``failed`` says why a cut could not be made, by its title, ``broken`` the same of a custom metric.
-    """
+    """Counts of a window, and what was noticed about its ids and labels; ``rows`` and ``labelled`` leave shadow versions out."""
 
     counted: Counted
     rows: int
@@ -78,9 +73,6 @@ class Joined:
     repeated: int = 0
     future: int = 0
     early: int = 0
-    notes: tuple[str, ...] = field(default=())
-    failed: dict[str, str] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
@@ -90,6 +82,42 @@ class Joined:
     def slices(self) -> dict[str, QualityCounts]:
         return self.counted.slices
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.counted.notes
+
+
+@dataclass(frozen=True, slots=True)
+class _Matched:
+    """Rows of predictions with their labels: id codes, the served rows once each, the label row of each row (-1: none)."""
+
+    codes: Rows
+    rows: Rows
+    label: Rows
+    chosen: Labels
+    versions: list[str]
+    version_codes: Rows
+    served: NDArray[np.bool_]
+    early: int
+
+    @property
+    def null_ids(self) -> int:
+        return int((self.served & (self.codes < 0)).sum())
+
+
+def _match(predictions: pa.Table, labels: pa.Table, asked: Asked) -> _Matched:
+    codes, label_codes = join_codes(flat(predictions, asked.id), flat(labels, asked.label_id))
+    size = int(codes.max(initial=-1)) + 1
+    versions, version_codes = _versions(predictions, asked)
+    shadow = np.array([name in asked.shadow for name in versions], bool)
+    served = ~shadow[version_codes]
+    chosen = newest_labels(labels, label_codes, max(size, 1), asked.label, asked.label_time, asked.now)
+    matched = chosen.row[np.maximum(codes, 0)]
+    matched[codes < 0] = -1
+    early = _early(predictions, chosen.micros, matched, asked)
+    matched[early] = -1
+    return _Matched(codes, last_of_each(np.where(served, codes, -1)), matched, chosen, versions, version_codes, served, int(early.sum()))
+
 
 def count_labels(predictions: pa.Table, labels: pa.Table, asked: Asked) -> Joined:
     """Join by id and count.
@@ -97,58 +125,45 @@ def count_labels(predictions: pa.Table, labels: pa.Table, asked: Asked) -> Joine
     A repeated prediction id counts once, its last row; of labels that contradict each other the newest counts. A label dated
     over a day before its prediction, or after now, is none.
     """
-    codes, label_codes = join_codes(flat(predictions, asked.id), flat(labels, asked.label_id))
-    null_ids, size = int((codes < 0).sum()), int(codes.max(initial=-1)) + 1
-    versions, version_codes = _versions(predictions, asked)
-    shadow = np.array([name in asked.shadow for name in versions], bool)
-    served = ~shadow[version_codes] if shadow.any() else np.ones(len(codes), bool)
-    rows = last_of_each(np.where(served, codes, -1))
-    duplicates = int((served & (codes >= 0)).sum()) - len(rows)
-    chosen = newest_labels(labels, label_codes, max(size, 1), asked.label, asked.label_time, asked.now)
-    matched = chosen.row[np.maximum(codes, 0)]
-    matched[codes < 0] = -1
-    early = _early(predictions, chosen.micros, matched, asked)
-    matched[early] = -1
-    truth = flat(labels, asked.label)
-    counter = _Counter(predictions, truth, matched, asked)
+    found = _match(predictions, labels, asked)
+    counter = _Counter(predictions, flat(labels, asked.label), found.label, asked)
     cuts, failed = cut_rows(predictions, asked.cuts, asked.binning, asked.private, asked.key)
-    counted = counter.slices(rows, cuts)
-    if len(versions) > 1 or shadow.any() or (versions and versions != [""]):
-        counter.versions(counted, codes, versions, version_codes, size)
-    broken = counter.custom(counted, rows, cuts)
-    labelled = int((matched[rows] >= 0).sum())
-    total = len(rows) + int((served & (codes < 0)).sum())
-    if chosen.micros is not None and asked.end is not None and total:
-        delays = np.sort(chosen.micros[matched[rows[matched[rows] >= 0]]] - int(asked.end.timestamp() * 1e6))
-        reached = [age for age in AGES if asked.now is None or asked.end + age <= asked.now]
-        counted.ages = tuple(np.searchsorted(delays, [int(a.total_seconds() * 1e6) for a in reached], side="right").astype(float).tolist())
+    counted = counter.slices(found.rows, cuts)
+    if found.versions != [""]:
+        counter.versions(counted, found)
+    counted.failed, counted.broken = failed, counter.custom(counted, found.rows, cuts)
+    duplicates = int((found.served & (found.codes >= 0)).sum()) - len(found.rows)
+    labelled = int((found.label[found.rows] >= 0).sum())
+    counted.rows = len(found.rows) + found.null_ids
+    counted.notes = _notes(duplicates, found, counted, labelled, counter.weightless, asked)
+    chosen = found.chosen
     return Joined(
-        counted, total, labelled, duplicates, null_ids, chosen.contradicting, chosen.repeated, chosen.future, int(early.sum()),
-        _notes(duplicates, null_ids, chosen, int(early.sum()), counter.weightless), failed, broken,
+        counted, counted.rows, labelled, duplicates, found.null_ids, chosen.contradicting, chosen.repeated, chosen.future, found.early,
     )
 
 
 def labelled_errors(predictions: pa.Table, labels: pa.Table, asked: Asked) -> tuple[Rows, Floats]:
-    """The rows of ``predictions`` that have a label, and how wrong each is: 1 or 0, or the absolute error of a regression."""
-    codes, label_codes = join_codes(flat(predictions, asked.id), flat(labels, asked.label_id))
-    rows = last_of_each(codes)
-    chosen = newest_labels(labels, label_codes, max(int(codes.max(initial=-1)) + 1, 1), asked.label, asked.label_time, asked.now)
-    matched = chosen.row[np.maximum(codes, 0)]
-    matched[codes < 0] = -1
-    return _Counter(predictions, flat(labels, asked.label), matched, asked).errors(rows)
+    """The served rows of ``predictions`` that have a label, and how wrong each is: 1 or 0, or the absolute error of a regression."""
+    found = _match(predictions, labels, asked)
+    return _Counter(predictions, flat(labels, asked.label), found.label, asked).errors(found.rows)
 
 
-def _notes(duplicates: int, null_ids: int, chosen: Any, early: int, weightless: int) -> tuple[str, ...]:
+def _notes(duplicates: int, found: _Matched, counted: Counted, labelled: int, weightless: int, asked: Asked) -> tuple[str, ...]:
+    whole, chosen = counted.whole, found.chosen
+    unusable = labelled - whole.rows - (weightless if asked.weight else 0) if asked.task != "none" else 0
     said = (
         (duplicates, "prediction ids are repeated; the last row of each counts"),
-        (null_ids, "prediction ids are null; they cannot have a label"),
+        (found.null_ids, "prediction ids are null; they cannot have a label"),
         (chosen.repeated - chosen.contradicting, "labels repeat another of their id"),
         (chosen.contradicting, "ids have labels that contradict each other; the newest counts"),
-        (early, "labels are dated over a day before their prediction; they are left out"),
+        (found.early, "labels are dated over a day before their prediction; they are left out"),
         (chosen.future, "labels are dated in the future; they count from then on"),
         (weightless, "rows have no weight, or one that is no number above 0; they count nothing"),
+        (unusable, "labelled rows have no usable prediction, or a label that is no number; they count in no metric"),
+        (round(whole.bad_scores * whole.scale), "labelled rows have a score that is null, NaN or outside 0 to 1; they enter no score metric"),
+        (round(whole.zero_targets * whole.scale), "labels are zero; they have no percentage error"),
     )
-    return tuple(f"{count} {text}" for count, text in said if count > 0)
+    return tuple(f"{count:,} {text}" for count, text in said if count > 0)
 
 
 def _versions(table: pa.Table, asked: Asked) -> tuple[list[str], Rows]:
@@ -173,13 +188,14 @@ def _early(table: pa.Table, micros: Rows | None, matched: Rows, asked: Asked) ->
     none = np.zeros(len(matched), bool)
     if micros is None or asked.timestamp is None or asked.timestamp not in table.schema.names or not len(micros):
         return none
-    made = to_micros(flat(table, asked.timestamp), asked.timestamp).fill_null(0).to_numpy(zero_copy_only=False)
-    found: NDArray[np.bool_] = (matched >= 0) & (micros[np.maximum(matched, 0)] < made - int(EARLY.total_seconds() * 1e6))
+    made = to_micros(flat(table, asked.timestamp), asked.timestamp).fill_null(UNDATED).to_numpy(zero_copy_only=False)
+    dated = micros[np.maximum(matched, 0)]
+    found: NDArray[np.bool_] = (matched >= 0) & (dated != UNDATED) & (made != UNDATED) & (dated < made - int(EARLY.total_seconds() * 1e6))
     return found
 
 
-def binary(values: pa.Array, name: str) -> Rows:
-    """1 for positive, 0 for negative, -1 for null; `SchemaError` names a value that is neither."""
+def binary(values: pa.Array, name: str, private: frozenset[str] = frozenset()) -> Rows:
+    """1 for positive, 0 for negative, -1 for null; `SchemaError` names a value that is neither, unless the column is private."""
     encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
     table = []
     for text in category_texts(encoded.dictionary):
@@ -189,7 +205,8 @@ def binary(values: pa.Array, name: str) -> Rows:
         elif lowered in TRUE or lowered in FALSE:
             table.append(int(lowered in TRUE))
         else:
-            raise SchemaError(f"{name} has the value {text!r:.60}; a binary task needs 0 and 1, true and false")
+            shown = "a value" if name in private else f"the value {text!r:.60}"
+            raise SchemaError(f"{name} has {shown}; a binary task needs 0 and 1, true and false")
     indices = encoded.indices.fill_null(len(table)).to_numpy(zero_copy_only=False)
     coded: Rows = np.array([*table, -1], np.int64)[indices]
     return coded
@@ -212,7 +229,9 @@ class _Counter:
     def __init__(self, table: pa.Table, truth: pa.Array, matched: Rows, asked: Asked) -> None:
         self._table, self._asked = table, asked
         self._known = matched >= 0
-        self._truth = truth.take(pa.array(np.maximum(matched, 0))) if len(truth) else pa.nulls(len(matched), truth.type)
+        if pa.types.is_dictionary(truth.type):  # the labels of other rows are none of these rows' business
+            truth = truth.dictionary_decode()
+        self._truth = truth.take(pa.array(matched, mask=matched < 0))
         self._weights = np.ones(len(matched))
         self.weightless = 0
         if asked.weight is not None:
@@ -230,15 +249,17 @@ class _Counter:
         positive = self._positive()
         for cut, found in zip([every, *cuts], self._tally(rows, [every, *cuts]), strict=True):
             size = len(cut.labels)
-            open_rows = np.bincount(cut.codes[waiting], minlength=size)
-            open_positive = np.bincount(cut.codes[waiting], weights=positive[waiting], minlength=size)
+            w = self._weights[waiting]
+            open_rows, *open_weights = (
+                np.bincount(cut.codes[waiting], weights=part, minlength=size) for part in (None, w, w * w, w * positive[waiting])
+            )
             for at, label in enumerate(cut.labels):
                 if label is None or (label not in found and not open_rows[at]):
                     continue
                 counted.slices[label] = found.get(label, QualityCounts())
                 counted.cuts[label] = cut.title
                 if open_rows[at]:
-                    counted.waiting[label] = (float(open_rows[at]), float(open_positive[at]))
+                    counted.waiting[label] = Waiting(float(open_rows[at]), *(float(part[at]) for part in open_weights))
         return counted
 
     def errors(self, rows: Rows) -> tuple[Rows, Floats]:
@@ -255,8 +276,10 @@ class _Counter:
         found: Floats = (self._p == 1).astype(np.float64)
         return found
 
-    def versions(self, counted: Counted, codes: Rows, names: list[str], version_codes: Rows, size: int) -> None:
+    def versions(self, counted: Counted, found: _Matched) -> None:
         """Counts by version, each id once in each; and the rows that two versions both predicted."""
+        codes, names, version_codes = found.codes, found.versions, found.version_codes
+        size = int(codes.max(initial=-1)) + 1
         together = np.where(codes >= 0, codes * len(names) + version_codes, -1)
         rows = last_of_each(together)
         cut = Cutting("version", tuple(names), version_codes.astype(np.int32))
@@ -287,9 +310,7 @@ class _Counter:
         broken: dict[str, str] = {}
         table = self._table
         if self._asked.custom and self._asked.label not in table.schema.names:
-            table = table.append_column(self._asked.label, pa.chunked_array([
-                self._truth if self._known.all() else pa.compute.if_else(pa.array(self._known), self._truth, pa.nulls(1, self._truth.type)[0])
-            ]))
+            table = table.append_column(self._asked.label, pa.chunked_array([self._truth]))
         for name, expression in self._asked.custom:
             try:
                 values = values_of(table, expression)
@@ -343,7 +364,7 @@ class _Counter:
 
     def _predicted(self) -> Rows:
         if self._asked.prediction is not None:
-            return binary(flat(self._table, self._asked.prediction), self._asked.prediction)
+            return binary(flat(self._table, self._asked.prediction), self._asked.prediction, self._asked.private)
         scores = self._scores()
         if scores is None:
             raise SchemaError("neither columns.prediction nor columns.score is named; quality needs one of them")
@@ -351,7 +372,7 @@ class _Counter:
         return found
 
     def _binary(self) -> Callable[[Rows, Sequence[Cutting]], list[dict[str, QualityCounts]]]:
-        y, p, scores = binary(self._truth, self._asked.label), self._predicted(), self._scores()
+        y, p, scores = binary(self._truth, self._asked.label, self._asked.private), self._predicted(), self._scores()
         self._known &= y >= 0
         y[~self._known] = -1
         self._p, self._right = p, (y >= 0) & (y == p)
@@ -360,7 +381,7 @@ class _Counter:
             rows = rows[self._known[rows]]
             starts, size = self._starts(cuts)
             sums, counted = np.zeros((size, len(SUMS["binary"]))), np.zeros(size, np.int64)
-            grids = np.zeros((size, 3, SCORE_BINS if scores is not None else 0))
+            grids = np.zeros((size, 3, GRADES if scores is not None else 0))
             picked = scores[rows] if scores is not None else np.zeros(0)
             tally.tally_binary(y[rows], p[rows], picked, self._weights[rows], self._codes(rows, cuts), starts, sums, counted, grids)
 
@@ -376,20 +397,18 @@ class _Counter:
     def _multiclass(self) -> Callable[[Rows, Sequence[Cutting]], list[dict[str, QualityCounts]]]:
         if self._asked.prediction is None:
             raise SchemaError("columns.prediction is not named; a multiclass task needs it")
-        truth, predicted = self._truth, flat(self._table, self._asked.prediction)
-        encoded = [v if pa.types.is_dictionary(v.type) else v.dictionary_encode() for v in (truth, predicted)]
-        texts = [category_texts(v.dictionary) for v in encoded]
-        names = sorted({t for found in texts for t in found if t is not None})
+        own, others = self._classes(self._truth), self._classes(flat(self._table, self._asked.prediction))
+        names = sorted({*own[0], *others[0]})
         if len(names) > MOST_CLASSES:
             raise SchemaError(f"{self._asked.label} and {self._asked.prediction} have {len(names)} classes; {MOST_CLASSES} are the most")
-        coded = []
-        for values, found in zip(encoded, texts, strict=True):
-            place = np.array([*(-1 if t is None else names.index(t) for t in found), -1], np.int64)
-            coded.append(place[values.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)])
-        y, p = coded
+        if own[0] and others[0] and not set(own[0]) & set(others[0]) and len(names) > 2:
+            shown = "" if {self._asked.label, self._asked.prediction} & self._asked.private else f" ({own[0][0]!r:.40} and {others[0][0]!r:.40}, ..)"
+            raise SchemaError(f"no label of {self._asked.label} is a class that {self._asked.prediction} predicts{shown}")
+        y, p = (np.append(np.array([names.index(t) for t in texts], np.int64), -1)[codes] for texts, codes in (own, others))
         self._known &= y >= 0
         self._right = self._known & (y == p)
         cells = np.where(self._known & (p >= 0), y * len(names) + p, -1)
+        scores = self._scores()
 
         def count(rows: Rows, cuts: Sequence[Cutting]) -> list[dict[str, QualityCounts]]:
             rows = rows[self._known[rows]]
@@ -400,12 +419,31 @@ class _Counter:
                 cells[rows], self._right[rows].astype(np.float64), self._weights[rows], self._codes(rows, cuts), starts, sums, counted, matrices
             )
 
+            grids = np.zeros((size, 3, GRADES if scores is not None else 0))
+            if scores is not None:  # of the predicted class: what an estimate of the accuracy is learned from
+                right = np.where(cells[rows] >= 0, self._right[rows].astype(np.int64), -1)
+                unused = np.zeros((size, len(SUMS["binary"]))), np.zeros(size, np.int64)
+                codes = self._codes(rows, cuts)
+                tally.tally_binary(right, np.ones(len(rows), np.int64), scores[rows], self._weights[rows], codes, starts, *unused, grids)
+
             def fill(counts: QualityCounts, slot: int) -> None:
                 counts.classes, counts.confusion = tuple(names), matrices[slot].reshape(len(names), -1).copy()
+                if scores is not None:
+                    counts.positive, counts.negative, counts.scores = grids[slot].copy()
 
             return self._split(cuts, starts, counted, sums, fill)
 
         return count
+
+    @staticmethod
+    def _classes(values: pa.Array) -> tuple[list[str], Rows]:
+        """The classes of a column as texts, whole numbers without a fraction, and the place of each row's; the last is none."""
+        values = plain(values)
+        encoded = values.dictionary_encode()
+        texts = category_texts(encoded.dictionary)
+        known = [t for t in texts if t is not None and t != "nan"]
+        place = np.array([*(known.index(t) if t is not None and t != "nan" else len(known) for t in texts), len(known)], np.int64)
+        return known, place[encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)]
 
     def _regression(self) -> Callable[[Rows, Sequence[Cutting]], list[dict[str, QualityCounts]]]:
         name = self._asked.prediction or self._asked.score

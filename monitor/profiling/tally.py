@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from checks.core.outputs import SCORE_BINS
-from checks.performance.counts import CLIP
+from checks.performance.counts import CLIP, GRADES, STEEP
 from monitor.profiling.kernel import compiled
 
 
@@ -30,7 +29,9 @@ def tally_binary(labels: Any, predicted: Any, scores: Any, weights: Any, codes: 
             s = scores[i]
             usable = s >= 0.0 and s <= 1.0
             if usable:
-                place = min(np.int64(s * SCORE_BINS), np.int64(SCORE_BINS - 1))
+                inner = min(max(s, CLIP), 1.0 - CLIP)
+                logit = min(max(math.log(inner / (1.0 - inner)), -STEEP), STEEP)
+                place = min(np.int64((0.5 * s + 0.25 * (logit / STEEP + 1.0)) * GRADES), np.int64(GRADES - 1))
                 residual = (y - s) ** 2
                 chance = s if y == 1 else 1.0 - s
                 loss = -math.log(min(max(chance, CLIP), 1.0 - CLIP))

@@ -101,15 +101,30 @@ def label_counts(connection: Connection, monitor: str, since: datetime, until: d
     return tuple({row.start: row.body for row in connection.execute(query.order_by(p.start, p.revision))}.items())
 
 
-def triangle(connection: Connection, monitor: str, count: int = 60) -> list[tuple[datetime, bool, list[float]]]:
-    """Start, whether it is final, and share labelled by age of the newest windows that know it, oldest first."""
+def triangle(connection: Connection, monitor: str, count: int = 60) -> list[tuple[datetime, bool, list[float | None]]]:
+    """Start, whether it is final, and by age the share labelled when the window had that age; the newest windows, oldest first.
+
+    Known from when its labels were counted, not from what times they bear: they may be delivered long after those. None at ages before
+    the first count.
+    """
     r = t.run.c
-    query = sa.select(r.start, r.end, r.labelled, r.labels_checked, r.quality_state, r.sections).where(r.monitor == monitor, r.current, r.error == "", r.labelled.is_not(None))
-    rows = connection.execute(query.order_by(r.start.desc()).limit(count)).all()
+    newest = sa.select(r.start).where(r.monitor == monitor, r.current, r.labelled.is_not(None)).order_by(r.start.desc()).limit(count)
+    query = sa.select(r.start, r.end, r.current, r.evaluated_at, r.labels_checked, r.labelled, r.quality_state).where(
+        r.monitor == monitor, r.labelled.is_not(None), r.start.in_(newest),
+    )
+    seen: dict[datetime, list[Any]] = {}
+    for row in connection.execute(query.order_by(r.start, r.revision)):
+        seen.setdefault(row.start, []).append(row)
     found = []
-    for row in reversed(rows):
-        ages = (row.sections.get("quality") or {}).get("ages")
-        if ages:  # since then no label came: what was labelled is labelled still
-            later = sum(row.labels_checked is not None and row.end + age <= row.labels_checked for age in AGES) - len(ages)
-            found.append((row.start, row.quality_state == "final", [*ages, *[float(row.labelled)] * max(later, 0)]))
+    for start, rows in seen.items():
+        last = rows[-1]
+        until = max(last.labels_checked or last.evaluated_at, last.evaluated_at) - last.end
+        shares: list[float | None] = []
+        for age in AGES:
+            if age > until:
+                break
+            known = [float(row.labelled) for row in rows if row.evaluated_at - row.end <= age]
+            shares.append(known[-1] if known else None)
+        if any(share is not None for share in shares):
+            found.append((start, last.quality_state == "final", shares))
     return found

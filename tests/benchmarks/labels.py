@@ -19,7 +19,7 @@ from checks.core.binning import Binning
 from checks.core.window import Window
 from checks.performance import METRICS
 from checks.performance.counts import QualityCounts
-from checks.performance.methods.estimate import Calibrator, expected_of, learn
+from checks.performance.methods.estimate import Calibrator, expected_of, learn, uniform
 from monitor.config.model import MonitorConfig
 from monitor.demo import flights
 from monitor.evaluation.quality import Question, judge_quality
@@ -116,7 +116,8 @@ def counts(model: flights.Model, rows: Any, *, bad: bool = False) -> QualityCoun
 
 def line(name: str, found: QualityCounts, learned: Calibrator) -> str:
     """One line of the table."""
-    guess = expected_of(found.positive + found.negative, None, learned)
+    positive, negative, _ = uniform(found)
+    guess = expected_of(positive + negative, None, learned)
     cells = [f"{METRICS[kind](found).value:.3f} | {METRICS[kind](guess).value:.3f}" for kind in SHOWN]
     return f"| {name} | {found.rows:,} | {' | '.join(cells)} |"
 

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import nchypergeom_fisher
 
+from checks.core.errors import SchemaError
 from checks.core.interval import newcombe
 from checks.core.result import Threshold, Verdict
 from checks.core.sketch import Sketch
 from checks.performance import METRICS
 from checks.performance.counts import QualityCounts
 from checks.performance.methods.compare import RATIOS, compare, hypergeometric, paired, paired_delong
-from checks.performance.methods.counted import Pairs, to_bytes
+from checks.performance.methods.counted import Pairs, Waiting, to_bytes
 from checks.performance.methods.deployment import Bounds, Hour, judge
 from checks.performance.methods.estimate import learn
 from checks.performance.methods.fairness import gaps
@@ -221,12 +222,13 @@ def test_no_label_that_comes_later_leads_out_of_what_can_be_reached(rows: Any, k
     score, label = np.array([s for s, _ in rows]), np.array([y for _, y in rows])
     first = counts_of(score[:known], label[:known])
     final = counts_of(score, label)
-    waiting, positive = len(rows) - known, float((score[known:] >= 0.5).sum())
+    n = len(rows) - known
+    waiting = Waiting(n, n, n, float((score[known:] >= 0.5).sum()))
     for kind in ("accuracy", "precision", "recall", "f1", "log_loss", "brier", "calibration"):
-        ends, value = reachable(kind, first, waiting, positive), METRICS[kind](final).value
+        ends, value = reachable(kind, first, waiting), METRICS[kind](final).value
         if ends is not None and value is not None:
             assert ends[0] - 1e-9 <= value <= ends[1] + 1e-9, kind
-    assert reachable("roc_auc", first, waiting, positive) is None
+    assert reachable("roc_auc", first, waiting) is None
 
 
 def test_only_what_cannot_recover_is_certain() -> None:
@@ -263,6 +265,7 @@ def test_labels_in_any_order_repeated_and_in_any_number_of_batches_end_in_the_sa
     plain = pa.table({"id": [f"r{i}" for i in range(n)], "label": label, "at": [1000 + i for i in range(n)]})
     wanted = count_labels(predictions, plain, asked)
     found = count_labels(predictions, pa.concat_tables(parts), asked)
+    found.counted.notes = wanted.counted.notes  # how many were repeated
     assert (found.labelled, to_bytes(found.counted)) == (wanted.labelled, to_bytes(wanted.counted))
 
 
@@ -313,7 +316,7 @@ def test_a_bad_release_fails_within_six_hours(kind: str, together: bool) -> None
     old = [hour(random) for _ in range(6)]
     new = [hour(random, **FAULTS[kind]) for _ in range(6)]
     days = [hour(random, 600) for _ in range(7)]
-    found = judge(new, old if together else [], [] if together else days, Bounds())
+    found = judge(new, list(zip(new, old, strict=True)) if together else [], [] if together else days, Bounds())
     assert (found.verdict, found.together) == ("fail", together)
     assert kind in {f.kind for f in found.findings}
 
@@ -348,3 +351,94 @@ def test_labels_are_late_only_against_what_was_learned_or_the_owner_said() -> No
     assert late_labels(None, {start: (0.0, 500)}, ends, NOW, None) == ""
     assert "labels are to come within 36 h" in late_labels(None, {start: (0.0, 500)}, ends, NOW, timedelta(hours=36))
     assert usual_of(rows[:9]) is None
+
+
+# -- what a review found
+
+
+def test_a_version_that_is_better_in_every_window_is_better_however_the_traffic_was_split() -> None:
+    windows = [(right(9000, 8100), right(1000, 970))] * 5 + [(right(1000, 600), right(9000, 7020))] * 5
+    found = compare(windows, "accuracy", 0.01)
+    assert found.verdict == "better"
+    assert found.difference == pytest.approx(0.125, abs=0.001)
+    assert found.low is not None
+    assert 0 < found.low <= found.difference
+    assert compare([(b, a) for a, b in windows], "accuracy", 0.01).verdict == "worse"
+
+
+def test_waiting_rows_weigh_what_they_weigh() -> None:
+    ids = np.arange(100)
+    predictions = pa.table({"id": ids, "score": [0.9] * 100, "w": [100.0] * 100})
+    labels = pa.table({"id": ids[:10], "label": [False] * 10})
+    counted = count_labels(predictions, labels, Asked("binary", "id", "id", "label", score="score", weight="w")).counted
+    ends = reachable("accuracy", counted.whole, counted.waiting["ALL"])
+    assert ends is not None
+    assert ends[0] < 0.01
+    assert ends[1] > 0.9
+
+
+def test_ids_of_any_width_meet_and_one_odd_label_breaks_nothing() -> None:
+    predictions = pa.table({"id": pa.array([1, 2], pa.int32()), "score": [0.9, 0.1]})
+    asked = Asked("binary", "id", "id", "label", score="score")
+    for odd in (2**40, -5):
+        labels = pa.table({"id": pa.array([odd, 1, 2], pa.int64()), "label": [True, True, False]})
+        assert count_labels(predictions, labels, asked).counted.whole.correct == 2
+    wide = pa.table({"id": pa.array([2**64 - 1, 1], pa.uint64()), "label": [True, True]})
+    assert count_labels(predictions, wide, asked).labelled == 1
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("encoded", [False, True])
+def test_a_foreign_label_that_is_no_label_decides_nothing_wherever_it_stands(place: int, encoded: bool) -> None:
+    ids, texts = ["a", "b"], ["1", "0"]
+    ids.insert(place, "foreign")
+    texts.insert(place, "maybe")
+    label = pa.array(texts).dictionary_encode() if encoded else pa.array(texts)
+    predictions = pa.table({"id": ["a", "b", "c"], "score": [0.9, 0.1, 0.5]})
+    found = count_labels(predictions, pa.table({"id": ids, "label": label}), Asked("binary", "id", "id", "label", score="score"))
+    assert (found.labelled, found.counted.whole.correct) == (2, 2)
+
+
+def test_labels_that_are_nan_are_none() -> None:
+    labels = pa.table({"id": [1, 2, 2], "label": [1.0, 0.0, float("nan")], "at": [1, 1, 2]})
+    predictions = pa.table({"id": [1, 2, 3], "score": [0.9, 0.1, 0.5]})
+    found = count_labels(predictions, labels, Asked("binary", "id", "id", "label", "at", score="score"))
+    assert (found.labelled, found.counted.whole.rows) == (2, 2)
+
+
+def test_classes_of_other_types_meet_or_say_that_they_do_not() -> None:
+    asked = Asked("multiclass", "id", "id", "label", prediction="p")
+    labels = pa.table({"id": [1, 2, 3], "label": [0.0, 1.0, float("nan")]})
+    found = count_labels(pa.table({"id": [1, 2, 3], "p": [0, 1, 2]}), labels, asked)
+    assert (found.counted.whole.classes, found.counted.whole.correct, found.labelled) == (("0", "1", "2"), 2.0, 2)
+    with pytest.raises(SchemaError, match="no label of label is a class"):
+        count_labels(pa.table({"id": [1, 2, 3], "p": ["cat", "dog", "cat"]}), labels, asked)
+
+
+def test_rare_events_are_told_apart_by_the_bins() -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    random = np.random.default_rng(12)
+    logit = random.normal(-8, 1.5, 100_000)
+    chance = 1 / (1 + np.exp(-logit))
+    label = random.random(100_000) < chance
+    counts = counts_of(chance, label)
+    assert METRICS["roc_auc"](counts).value == pytest.approx(roc_auc_score(label, chance), abs=0.001)
+    assert METRICS["pr_auc"](counts).value == pytest.approx(average_precision_score(label, chance), rel=0.03)
+
+
+def test_what_is_left_out_is_said() -> None:
+    predictions = pa.table({"id": [1, 2, 3, 4], "score": [0.9, 1.7, float("nan"), 0.2], "p": [True, True, None, False]})
+    labels = pa.table({"id": [1, 2, 3, 4], "label": [True, True, True, False]})
+    said = " ".join(count_labels(predictions, labels, Asked("binary", "id", "id", "label", prediction="p", score="score")).notes)
+    assert "1 labelled rows have no usable prediction" in said
+    assert "2 labelled rows have a score that is null, NaN or outside 0 to 1" in said
+
+
+def test_a_release_is_compared_with_the_same_hours_only() -> None:
+    """Twice the latency by day: the old version's one night hour is no measure of the new one's day."""
+    random = np.random.default_rng(13)
+    night, day = hour(random, 300), [hour(random, 300, slow=2.0) for _ in range(8)]
+    days = [hour(random, 1500, slow=1.0) + hour(random, 1500, slow=2.0) for _ in range(7)]
+    found = judge([night, *day], [(night, hour(random, 300))], days, Bounds())
+    assert (found.together, found.verdict) == (False, "pass")

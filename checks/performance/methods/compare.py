@@ -117,23 +117,25 @@ def compare(windows: Sequence[tuple[QualityCounts, QualityCounts]], metric: str,
 
 def _by_counts(windows: Sequence[tuple[QualityCounts, QualityCounts]], metric: str, margin: float) -> Comparison:
     total, used = np.zeros(len(RATIOS)), 0
-    sums = np.zeros(4)
+    sums, alike = np.zeros(4), np.zeros(3)
     for first, second in windows:
         (x1, n1), (x2, n2) = _hits(first, metric), _hits(second, metric)
         if not n1 or not n2:
             continue
         used += 1
         sums += (x1, n1, x2, n2)
+        alike += np.array([x1 / n1, x2 / n2, 1.0]) * n1 * n2 / (n1 + n2)
         if 0 < x1 + x2 < n1 + n2:
             total += hypergeometric(x2, n1, n2, x1 + x2)
-    x1, n1, x2, n2 = sums.tolist()
+    _, n1, _, n2 = sums.tolist()
     if not used:
         return _nothing(metric)
     mixed = float(logsumexp(total, b=_prior()))
     evidence = mixed - float(total[MIDDLE])
     likely = np.flatnonzero(mixed - total < math.log(1 / ALPHA))
     likely = np.append(likely, np.argmax(total))
-    p1, p2 = x1 / n1, x2 / n2
+    # Each window weighs alike for both: shares of all rows together would compare days, where the traffic's split has changed.
+    p1, p2 = (alike[:2] / alike[2]).tolist()
     first_kept, last_kept = max(int(likely.min()) - 1, 0), min(int(likely.max()) + 1, len(RATIOS) - 1)
     low = -1.0 if first_kept == 0 else _gap(float(RATIOS[first_kept]), p1, p2)
     high = 1.0 if last_kept == len(RATIOS) - 1 else _gap(float(RATIOS[last_kept]), p1, p2)
@@ -163,7 +165,7 @@ def _mean(counts: QualityCounts, metric: str) -> tuple[float, float, float]:
 
 def _by_means(windows: Sequence[tuple[QualityCounts, QualityCounts]], metric: str, margin: float) -> Comparison:
     walk = _Walk()
-    used, rows, sums = 0, [0.0, 0.0], [0.0, 0.0]
+    used, rows, sums, weights = 0, [0.0, 0.0], [0.0, 0.0], 0.0
     for first, second in windows:
         (m1, v1, n1), (m2, v2, n2) = _mean(first, metric), _mean(second, metric)
         if not n1 or not n2 or v1 + v2 <= 0:
@@ -171,13 +173,14 @@ def _by_means(windows: Sequence[tuple[QualityCounts, QualityCounts]], metric: st
         used += 1
         for at, (m, n) in enumerate(((m1, n1), (m2, n2))):
             rows[at] += n
-            sums[at] += m * n
+            sums[at] += m * n1 * n2 / (n1 + n2)
+        weights += n1 * n2 / (n1 + n2)
         # Both versions' rows have one variance if they do not differ: a weight from each one's own would lean to the smaller mean.
         pooled = (v1 * (n1 - 1) * n1 + v2 * (n2 - 1) * n2) / (n1 + n2 - 2) + (m2 - m1) ** 2 * n1 * n2 / (n1 + n2) / (n1 + n2 - 1)
         walk.step(m2 - m1, n1 * n2 / (n1 + n2), pooled)
     if not used:
         return _nothing(metric)
-    p1, p2 = sums[0] / rows[0], sums[1] / rows[1]
+    p1, p2 = sums[0] / weights, sums[1] / weights
     return walk.settled(metric, p1, p2, margin * abs(p1), (round(rows[0]), round(rows[1])), used)
 
 
@@ -215,11 +218,12 @@ def _settled(
     metric: str, evidence: float, p1: float, p2: float, low: float, high: float, margin: float, rows: tuple[int, int], used: int,
 ) -> Comparison:
     gap = p2 - p1
-    better = (gap < 0) if metric in LOWER_IS_BETTER else (gap > 0)
+    better = (high < 0) if metric in LOWER_IS_BETTER else (low > 0)
+    worse = (low > 0) if metric in LOWER_IS_BETTER else (high < 0)
     shown = f"{p2:.4g} against {p1:.4g}, difference {low:.3g} to {high:.3g}"
     if max(abs(low), abs(high)) <= margin:
         verdict, why = "equivalent", f"{shown}: within {margin:.3g} either way"
-    elif evidence >= math.log(1 / ALPHA):
+    elif evidence >= math.log(1 / ALPHA) and (better or worse):
         verdict, why = ("better" if better else "worse"), f"{shown}"
     else:
         verdict, why = "undecided", f"{shown}: it may be either; more windows are needed"

@@ -14,7 +14,7 @@ from checks.core.outputs import ALL, SCORE_BINS
 from checks.core.result import Statistic
 from checks.core.sketch import Sketch
 from checks.performance._interval import mean, proportion
-from checks.performance.counts import QualityCounts, from_json, to_json
+from checks.performance.counts import GRADES, QualityCounts, from_json, grade, to_json
 
 
 @dataclass(slots=True)
@@ -38,6 +38,8 @@ class Moments:
         """The ``mean``, ``sum``, ``share`` (of values that are 1), ``p50``, ``p95`` or ``p99``, with its 95% interval."""
         scale = self.weight / self.weight_square if self.weight_square else 1.0
         if aggregate == "share":
+            if abs(self.total - self.square) > 1e-9 * max(abs(self.total), 1.0):
+                return Statistic.nothing("not 0 or 1")
             return proportion(self.total, self.weight, scale)
         if aggregate[0] == "p" and aggregate[1:].isdigit():
             return self.sketch.quantile(int(aggregate[1:]) / 100, scale)
@@ -76,21 +78,34 @@ class Pairs:
 _PAIRS = ("rows", "both", "first", "second", "gap", "gap_square")
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The rows of a slice that have no label yet: how many, their weights and squared weights, the weight of those predicted positive."""
+
+    rows: float = 0.0
+    weight: float = 0.0
+    weight_square: float = 0.0
+    positive: float = 0.0
+
+
 @dataclass(slots=True)
 class Counted:
-    """Counts by slice and by model version; unlabelled rows by slice, and those predicted positive; custom metrics by slice.
+    """Counts by slice and by model version; the rows that wait for a label, and custom metrics, by slice.
 
-    ``cuts`` names the cut that each slice is of; ``pairs`` holds, by (version, version), rows that both predicted; ``ages`` the rows
-    labelled by the ages of `monitor.alerting.lateness.AGES`.
+    ``cuts`` names the cut that each slice is of; ``pairs`` holds, by (version, version), rows that both predicted; ``rows`` those of
+    the window; ``notes`` what was odd; ``failed`` and ``broken`` why cuts and custom metrics could not be made.
     """
 
     slices: dict[str, QualityCounts] = field(default_factory=dict)
     versions: dict[str, QualityCounts] = field(default_factory=dict)
-    waiting: dict[str, tuple[float, float]] = field(default_factory=dict)
+    waiting: dict[str, Waiting] = field(default_factory=dict)
     custom: dict[str, dict[str, Moments]] = field(default_factory=dict)
     cuts: dict[str, str] = field(default_factory=dict)
     pairs: dict[tuple[str, str], Pairs] = field(default_factory=dict)
-    ages: tuple[float, ...] = ()
+    rows: int = 0
+    notes: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
 
     @property
     def whole(self) -> QualityCounts:
@@ -102,9 +117,9 @@ def to_bytes(counted: Counted) -> bytes:
     body = {
         "slices": {name: to_json(c) for name, c in counted.slices.items()},
         "versions": {name: to_json(c) for name, c in counted.versions.items()},
-        "waiting": {name: list(pair) for name, pair in counted.waiting.items()},
+        "waiting": {name: [w.rows, w.weight, w.weight_square, w.positive] for name, w in counted.waiting.items()},
         "custom": {name: {kind: _plain(m) for kind, m in kinds.items()} for name, kinds in counted.custom.items()},
-        "cuts": counted.cuts, "ages": list(counted.ages),
+        "cuts": counted.cuts, "rows": counted.rows, "notes": list(counted.notes), "failed": counted.failed, "broken": counted.broken,
         "pairs": [[a, b, *(getattr(p, name) for name in _PAIRS)] for (a, b), p in counted.pairs.items()],
     }
     return b"\x02" + zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 6)
@@ -119,9 +134,10 @@ def from_bytes(data: bytes) -> Counted:
         return Counted(slices=_first(body), cuts={row[0]: " & ".join(p.split("=", 1)[0] for p in row[0].split(" & ")) for row in body})
     return Counted(
         {name: from_json(c) for name, c in body["slices"].items()}, {name: from_json(c) for name, c in body["versions"].items()},
-        {name: (pair[0], pair[1]) for name, pair in body["waiting"].items()},
+        {name: Waiting(*values) for name, values in body["waiting"].items()},
         {name: {kind: _moments(m) for kind, m in kinds.items()} for name, kinds in body["custom"].items()},
-        body["cuts"], {(a, b): Pairs(*values) for a, b, *values in body["pairs"]}, tuple(body["ages"]),
+        body["cuts"], {(a, b): Pairs(*values) for a, b, *values in body["pairs"]}, body["rows"], tuple(body["notes"]),
+        body["failed"], body["broken"],
     )
 
 
@@ -147,7 +163,8 @@ def _first(body: list[list[Any]]) -> dict[str, QualityCounts]:
         known: Mapping[str, Any] = dict(zip(_FIRST, values, strict=True))
         counts = QualityCounts(**known)
         counts.weight = counts.weight_square = float(counts.rows)
-        counts.positive, counts.negative = np.array(positive, np.float64), np.array(negative, np.float64)
-        counts.scores = (counts.positive + counts.negative) * middles
+        place = grade(middles)
+        for side, values in (("positive", positive), ("negative", negative), ("scores", (np.array(positive) + np.array(negative)) * middles)):
+            setattr(counts, side, np.bincount(place, weights=np.array(values, np.float64), minlength=GRADES))
         slices[name] = counts
     return slices

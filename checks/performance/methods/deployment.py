@@ -120,15 +120,19 @@ class Watched:
     sentence: str
 
 
-def judge(new: Sequence[Hour], beside: Sequence[Hour], days: Sequence[Hour], bounds: Bounds, chances: Array | None = None) -> Watched:
+def judge(
+    new: Sequence[Hour], beside: Sequence[tuple[Hour, Hour]], days: Sequence[Hour], bounds: Bounds, chances: Array | None = None,
+) -> Watched:
     """The new version's hours against the old one's.
 
-    ``beside`` are the old version's rows of the same hours; where they are too few, ``days`` are used: its rows of the same hours
-    of earlier days, one element a day. Then a difference must also exceed that of every one of those days. ``chances`` are the
-    calibrated chances of a positive label by score bin, learned from the old version.
+    ``beside`` are the hours that both served, the new version's and the old one's; where they are too few, or less than half of the
+    new version's rows, ``days`` are used: the old version's rows of the same hours of earlier days, one element a day. Then a
+    difference must also exceed that of every one of those days. ``chances`` are the calibrated chances of a positive label by
+    score bin, learned from the old version.
     """
-    mine, other = total(new), total(beside)
-    together = other.rows >= max(bounds.min_rows, TOGETHER * mine.rows)
+    mine, shared, other = total(new), total([a for a, _ in beside]), total([b for _, b in beside])
+    together = other.rows >= max(bounds.min_rows, TOGETHER * mine.rows) and shared.rows >= 0.5 * mine.rows
+    mine = shared if together else mine
     days = [] if together else [d for d in days if d.rows >= bounds.min_rows / 4]
     old = other if together else total(days)
     rows, old_rows = round(mine.rows), round(old.rows)
@@ -197,7 +201,7 @@ def _curve(hour: Hour) -> tuple[Array, float] | None:
 
 def _distribution(mine: Hour, old: Hour, days: Sequence[Hour], least: float) -> Finding | None:
     if mine.values.total >= 50 and old.values.total >= 50:
-        return _values(mine, old, least)
+        return _values(mine, old, days, least)
     a, b = _curve(mine), _curve(old)
     if a is None or b is None:
         return None
@@ -211,16 +215,22 @@ def _distribution(mine: Hour, old: Hour, days: Sequence[Hour], least: float) -> 
     return Finding("scores", "fail" if distance >= GRAVE * least else "warn", at[0], at[1], f"scores moved by {distance:.2f} (Kolmogorov-Smirnov), median {at[0]:.2f}, {at[1]:.2f} before")
 
 
-def _values(mine: Hour, old: Hour, least: float) -> Finding | None:
-    cells = np.union1d(mine.values.cells, old.values.cells)
+def _apart(one: Sketch, other: Sketch) -> float:
+    """The Kolmogorov-Smirnov distance of two sketches."""
+    cells = np.union1d(one.cells, other.cells)
     curves = []
-    for hour in (mine, old):
+    for sketch in (one, other):
         counts = np.zeros(len(cells))
-        counts[np.searchsorted(cells, hour.values.cells)] = hour.values.counts
-        curves.append(np.cumsum(counts) / hour.values.total)
-    distance = float(np.abs(curves[0] - curves[1]).max())
+        counts[np.searchsorted(cells, sketch.cells)] = sketch.counts
+        curves.append(np.cumsum(counts) / sketch.total)
+    return float(np.abs(curves[0] - curves[1]).max())
+
+
+def _values(mine: Hour, old: Hour, days: Sequence[Hour], least: float) -> Finding | None:
+    distance = _apart(mine.values, old.values)
     critical = math.sqrt(-0.5 * math.log(3e-5)) * math.sqrt(1 / mine.values.total + 1 / old.values.total)
-    if distance < least or distance <= critical:
+    usual = max((_apart(d.values, old.values) for d in days if d.values.total >= 50), default=0.0)
+    if distance < least or distance <= critical or distance <= usual:
         return None
     a, b = mine.values.at(0.5), old.values.at(0.5)
     return Finding("scores", "fail" if distance >= GRAVE * least else "warn", a, b, f"predictions moved by {distance:.2f} (Kolmogorov-Smirnov), median {a:.4g}, {b:.4g} before")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from checks.core.binning import Binning
 from checks.core.column import ColumnProfile
 from checks.core.outputs import SCORE_BINS, OutputCounts, output_shape
-from checks.performance.counts import CLIP, QualityCounts
+from checks.performance.counts import CLIP, GRADES, QualityCounts, grade
 
 Array = NDArray[np.float64]
 
@@ -42,15 +42,27 @@ class Calibrator:
     gain: float = 0.0
 
 
+def uniform(counts: QualityCounts) -> tuple[Array, Array, Array]:
+    """Positives, negatives and sums of scores by the even bins in which outputs are counted: a finer bin goes where its mean lies."""
+    weight = counts.positive + counts.negative
+    used = np.flatnonzero(weight)
+    place = np.minimum((counts.scores[used] / weight[used] * SCORE_BINS).astype(np.int64), SCORE_BINS - 1)
+    found = (np.bincount(place, weights=part[used], minlength=SCORE_BINS) for part in (counts.positive, counts.negative, counts.scores))
+    return tuple(found)  # type: ignore[return-value]
+
+
+CROWDED = 0.2
+"""Share of the rows in one bin from which on scores lie too close together for estimates of areas and losses."""
+
+
 def learn(windows: Sequence[QualityCounts]) -> Calibrator | str:
     """Calibration from the labelled counts of reference windows; or, in words, why there is none.
 
     Isotonic regression is used only where it lowers the calibration error of windows that it has not seen.
     """
-    positive = sum((c.positive for c in windows), np.zeros(SCORE_BINS))
-    negative = sum((c.negative for c in windows), np.zeros(SCORE_BINS))
-    scores = sum((c.scores for c in windows), np.zeros(SCORE_BINS))
-    rows = float(positive.sum() + negative.sum())
+    even = [uniform(c) for c in windows]
+    positive, negative, scores = (np.sum([e[at] for e in even], axis=0) if even else np.zeros(SCORE_BINS) for at in range(3))
+    rows = float(sum((c.positive.sum() + c.negative.sum()) * c.scale for c in windows))
     if rows < LEAST_ROWS:
         return f"the reference has {rows:.0f} labelled rows with a score; {LEAST_ROWS} are needed"
     if min(positive.sum(), negative.sum()) < LEAST_OF_EACH:
@@ -62,15 +74,13 @@ def learn(windows: Sequence[QualityCounts]) -> Calibrator | str:
         return Calibrator(plain, False, rows)
     raw = fitted = 0.0
     for fold in range(FOLDS):
-        inside = [c for c, f in zip(windows, fold_of, strict=True) if f != fold]
-        held = [c for c, f in zip(windows, fold_of, strict=True) if f == fold]
-        p, n = (sum((getattr(c, side) for c in held), np.zeros(SCORE_BINS)) for side in ("positive", "negative"))
-        model = isotonic(
-            sum((c.positive for c in inside), np.zeros(SCORE_BINS)), sum((c.negative for c in inside), np.zeros(SCORE_BINS)), plain
-        )
+        inside = [e for e, f in zip(even, fold_of, strict=True) if f != fold]
+        held = [e for e, f in zip(even, fold_of, strict=True) if f == fold]
+        p, n = (np.sum([e[at] for e in held], axis=0) for at in range(2))
+        model = isotonic(np.sum([e[0] for e in inside], axis=0), np.sum([e[1] for e in inside], axis=0), plain)
         raw += _error(plain, p, n)
         fitted += _error(model, p, n)
-    gain = (raw - fitted) / rows
+    gain = (raw - fitted) / max(float(weight.sum()), 1e-300)
     return Calibrator(isotonic(positive, negative, plain), True, rows, gain) if gain > 0 else Calibrator(plain, False, rows, gain)
 
 
@@ -106,12 +116,17 @@ def isotonic(positive: Array, negative: Array, plain: Array) -> Array:
     return np.clip(found, 1e-6, 1 - 1e-6)
 
 
-def expected_counts(binning: Binning, outputs: OutputCounts, calibrator: Calibrator, positives: Sequence[bool] | None) -> QualityCounts:
+def expected_counts(
+    binning: Binning, outputs: OutputCounts, calibrator: Calibrator, positives: Sequence[bool] | None, *, always: bool = False,
+) -> QualityCounts:
     """The counts that labels are expected to give: fractions of rows, true with the calibrated chance of their score bin.
 
-    ``positives`` says which predicted classes (with other and missing) are positive; None: a score of 0.5 decides.
+    ``positives`` says which predicted classes (with other and missing) are positive; None: a score of 0.5 decides. ``always``: the
+    score is that of the predicted class, and says how likely it is right.
     """
     joint = outputs.dense(output_shape(binning)).sum(axis=2).astype(np.float64)[:SCORE_BINS]
+    if always:
+        return expected_of(joint.sum(axis=1), joint.sum(axis=1), calibrator)
     chosen = None if positives is None else joint[:, np.array(positives, bool)].sum(axis=1)
     return expected_of(joint.sum(axis=1), chosen, calibrator)
 
@@ -127,7 +142,9 @@ def expected_of(by_bin: Array, chosen: Array | None, calibrator: Calibrator) -> 
     counts.tp, counts.fp = float(chosen @ c), float(chosen @ (1 - c))
     counts.fn, counts.tn = float(rest @ c), float(rest @ (1 - c))
     counts.correct = counts.tp + counts.tn
-    counts.positive, counts.negative, counts.scores = by_bin * c, by_bin * (1 - c), by_bin * MIDDLES
+    place = grade(MIDDLES)
+    for name, part in (("positive", by_bin * c), ("negative", by_bin * (1 - c)), ("scores", by_bin * MIDDLES)):
+        setattr(counts, name, np.bincount(place, weights=part, minlength=GRADES))
     s = np.clip(MIDDLES, CLIP, 1 - CLIP)
     counts.score_sum, counts.label_sum = float(by_bin @ MIDDLES), float(by_bin @ c)
     for power, name in enumerate(("loss", "loss_square", "loss_cube"), 1):
@@ -141,6 +158,9 @@ ESTIMABLE = frozenset({
     "accuracy", "precision", "recall", "specificity", "f1", "balanced_accuracy", "matthews", "roc_auc", "pr_auc", "log_loss", "brier",
     "calibration", "business_value",
 })
+BY_ORDER = frozenset({"roc_auc", "pr_auc", "log_loss", "brier"})
+"""Estimates that need the scores themselves, not only which side of 0.5 they lie on."""
+
 ESTIMABLE_ERRORS = frozenset({"mae", "rmse"})
 
 

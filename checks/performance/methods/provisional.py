@@ -9,18 +9,20 @@ from copy import deepcopy
 from checks.core.result import Statistic, Threshold, Verdict
 from checks.performance import METRICS
 from checks.performance.counts import CLIP, QualityCounts
+from checks.performance.methods.counted import Waiting
 
 COUNTED = frozenset({"accuracy", "precision", "recall", "specificity", "f1", "balanced_accuracy", "matthews", "business_value"})
 MEANS = frozenset({"log_loss", "brier", "calibration"})
 ERRORS = frozenset({"mae", "rmse"})
 
 
-def completed(counts: QualityCounts, waiting: float, positive: float, *, right: bool) -> QualityCounts:
-    """The counts if every waiting row were predicted right (or wrong); ``positive`` of them are predicted so."""
+def completed(counts: QualityCounts, open_rows: Waiting, *, right: bool) -> QualityCounts:
+    """The counts if every waiting row were predicted right (or wrong)."""
     found = deepcopy(counts)
-    found.rows += round(waiting)
+    waiting, positive = open_rows.weight, open_rows.positive
+    found.rows += round(open_rows.rows)
     found.weight += waiting
-    found.weight_square += waiting
+    found.weight_square += open_rows.weight_square
     if right:
         found.tp, found.tn = found.tp + positive, found.tn + waiting - positive
         found.correct += waiting
@@ -39,12 +41,13 @@ def completed(counts: QualityCounts, waiting: float, positive: float, *, right: 
 
 
 def reachable(
-    kind: str, counts: QualityCounts, waiting: float, positive: float, costs: Mapping[tuple[str, str], float] | None = None,
+    kind: str, counts: QualityCounts, open_rows: Waiting, costs: Mapping[tuple[str, str], float] | None = None,
 ) -> tuple[float, float] | None:
     """The lowest and highest value that the metric's interval can reach, whatever the labels to come say; None if nothing bounds it.
 
     Without an assumption on which rows are labelled first: the waiting rows may all be right, or all wrong.
     """
+    waiting = open_rows.weight
     if kind in ERRORS:
         found = METRICS[kind](counts)
         if found.low is None:
@@ -59,7 +62,7 @@ def reachable(
         return found.low * share - (1 - share), found.high * share + 1 - share
     if kind not in COUNTED | MEANS or (counts.classes and kind != "accuracy"):
         return None
-    ends = [METRICS[kind](completed(counts, waiting, positive, right=right), costs) for right in (True, False)]
+    ends = [METRICS[kind](completed(counts, open_rows, right=right), costs) for right in (True, False)]
     known = [end for end in ends if end.low is not None and end.high is not None]
     if len(known) < 2:
         return None
