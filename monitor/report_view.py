@@ -47,7 +47,7 @@ def build_view(connection: Connection, config: Config, prepared: Prepared, windo
             for i in open_here
         ],
     }
-    view |= {"run": run.id, "source": _source(run.plan or {}), "deployments": _deployments(connection, name, window), "lateness": _lateness(connection, name)}
+    view |= {"run": run.id, "labels_as_of": iso(run.labels_checked) if run.labels_checked else "", "source": _source(run.plan or {}), "deployments": _deployments(connection, name, window), "lateness": _lateness(connection, name)}
     view["calibration"] = _calibration(connection, prepared, window)
     pinned = runs.baseline_of(connection, name, run.baseline)
     profile = runs.profile_of(connection, name, window.start, run.revision)

@@ -143,4 +143,8 @@ def next_step(facts: Facts) -> str:
         "service": "check that the model's log is written and the service answers",
     }[facts.family]
     runbook = f"runbook {facts.runbook}; " if facts.runbook else ""
+    if any(member.rule.startswith("service.deployment") for member in facts.members):
+        return f"{runbook}compare both versions' code and configuration, and go back if the new one is the cause; driftd deployments {facts.monitor}"
+    if any(member.rule.startswith("service.labels") for member in facts.members):
+        return f"{runbook}ask the producer of the labels; quality is not known until they come; driftd check {facts.monitor}"
     return f"{runbook}{advice}; driftd report {facts.monitor} --window {iso(facts.window.start)}"

@@ -82,10 +82,12 @@ def _print_quality(quality: dict[str, Any]) -> None:
             span = "" if row["low"] is None or row["high"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
             typer.echo(f"    {row['verdict']} {name} {row['value']:.4g}{span}")
         elif shown and row.get("reason"):
-            typer.echo(f"    {row['verdict']} {row['slice']}: {row['reason']}")
+            typer.echo(f"    {row['verdict']} {row['metric'] if row['slice'] == 'ALL' else 'slice ' + row['slice']}: {row['reason']}")
     for name, figure in quality.get("kpis", {}).items():
         value = "unknown" if figure["value"] is None else f"{figure['value']:,.6g}"
         typer.echo(f"    {figure['verdict']} {name} {value}" + (f": {figure['reason']}" if figure.get("reason") else ""))
+    if (quality.get("parity") or {}).get("reason"):
+        typer.echo(f"    {quality['parity']['verdict']} parity: {quality['parity']['reason']}")
     for row in (quality.get("parity") or {}).get("columns", []):
         if row["verdict"] != "pass":
             typer.echo(f"    {row['verdict']} parity of {row['column']}: " + ("unknown" if row["share"] is None else f"{row['share']:.2%} of {row['n']:,} rows differ"))

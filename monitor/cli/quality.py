@@ -58,7 +58,8 @@ def _print_comparison(monitor: str, found: dict[str, Any]) -> None:
     v1, v2 = found["first_version"], found["second_version"]
     typer.echo(f"{monitor}: {v2} is {found['verdict']} by {found['metric']} against {v1}: {found['reason']}")
     how = "the same rows predicted by both" if found["paired"] else f"{found['rows'][0]:,} rows of {v1} and {found['rows'][1]:,} of {v2}"
-    typer.echo(f"  {found['windows']} windows that both served, {how}; evidence {found['evidence']:.3g} (100 decides, however often one looks)")
+    windows = f"{found['windows']} window{'' if found['windows'] == 1 else 's'}"
+    typer.echo(f"  {windows} that both served, {how}; evidence {found['evidence']:.3g} (100 decides, however often one looks)")
     if not found["windows"]:
         served = found["served"]
         typer.echo(f"  {v1} served {served[v1]} windows and {v2} {served[v2]}, none together: what changed from day to day cannot be told from the version")
@@ -93,7 +94,10 @@ def weakest(
         span = grid.parse_start(window)
     else:
         end = grid.parse_start(until).start if until else pipeline.newest_closed(prepared).end
-        span = Window(grid.parse_start(since).start if since else max(end - timedelta(days=30), prepared.settings.reference_from), end)
+        start = grid.parse_start(since).start if since else max(end - timedelta(days=30), prepared.settings.reference_from)
+        if start >= end:
+            raise ConfigError(f"there is nothing from {iso(start)} to {iso(end)}")
+        span = Window(start, end)
     found = pipeline.workers.run(WeakestJob(config, prepared.settings, prepared.binning, prepared.key, span, system_clock().now()))
     if found is None:
         raise ConfigError(f"monitor {monitor}: {span}: fewer than 1000 labelled rows; no slice could be confirmed")

@@ -257,11 +257,18 @@ class MonitorConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> MonitorConfig:
-        if self.labels is not None and self.columns.id is None and self.labels.id is None:
+        if self.labels is not None and self.columns.id is None:
             raise ValueError("labels need columns.id to join on")
         if self.labels is not None and self.columns.score is None and self.columns.prediction is None:
             raise ValueError("labels need columns.score or columns.prediction to compare with")
         own = {item.name for item in self.quality.custom}
+        if self.quality.costs and self.task == "regression":
+            raise ValueError("quality.costs are of right and wrong classes; a regression has none")
+        of_class = [key for key in self.quality.limits if "[" in key]
+        if of_class and self.task != "multiclass":
+            raise ValueError(f"quality.limits: {of_class[0]} is on a class; only a multiclass task has them")
+        if self.quality.shadow and self.columns.version is None:
+            raise ValueError("quality.shadow names versions; columns.version says where they are")
         if self.labels is None and (set(self.quality.limits) - own or self.quality.fairness is not None):
             raise ValueError("quality.limits and quality.fairness need labels; only limits on custom metrics do without")
         if self.rollback.effective_mode == "auto" and not (self.rollback.status_url or self.columns.version):

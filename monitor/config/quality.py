@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
 
 from monitor.config.types import Duration, Section, ThresholdConfig
 
@@ -32,7 +33,7 @@ class Slice(Section):
         if isinstance(self.bins, list) and (not self.bins or sorted(set(self.bins)) != self.bins):
             raise ValueError("bins must be a number of bins or ascending edges, such as [0, 32, 60]")
         if self.where is not None:
-            _parsed(self.where)
+            _parsed(self.where, condition=True)
             if self.name == "ALL" or "=" in str(self.name) or len(str(self.name)) > 100:
                 raise ValueError(f"{self.name!r:.60} is no name of a slice: not ALL, without =, at most 100 characters")
         return self
@@ -99,14 +100,36 @@ class Deployment(Section):
     quality: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 
-def _parsed(text: str) -> None:
+def _parsed(text: str, *, condition: bool = False) -> None:
     from checks.core.errors import ExpressionError
-    from checks.core.expression import parse
+    from checks.core.expression import Arithmetic, Literal, parse
 
     try:
-        parse(text)
+        found = parse(text)
     except ExpressionError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(re.sub(r" for <class '[^']*'>", "", str(error))) from None
+    if condition and isinstance(found, (Arithmetic, Literal)):
+        raise ValueError(f"{text!r} is a value, not a condition such as {text} > 0")
+
+
+def _slices(value: Any) -> Any:
+    """Each entry as texts and slices, so that what is wrong with one is said once."""
+    if not isinstance(value, list):
+        raise ValueError("slices must be a list")
+    return [[_slice(part) for part in entry] if isinstance(entry, list) else _slice(entry) for entry in value]
+
+
+def _slice(part: Any) -> Any:
+    if isinstance(part, (str, Slice)):
+        return part
+    if not isinstance(part, dict):
+        raise ValueError(f"{part!r:.60} is no slice: a column's name, or a mapping with column and bins, or with name and where")
+    try:
+        return Slice.model_validate(part)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first["loc"])
+        raise ValueError((f"{place}: " if place else "") + str(first["msg"]).removeprefix("Value error, ")) from None
 
 
 def _custom(value: Any) -> Any:
@@ -138,7 +161,7 @@ class Quality(Section):
     """
 
     metrics: list[str] | None = None
-    slices: list[str | Slice | list[str | Slice]] = []
+    slices: Annotated[list[str | Slice | list[str | Slice]], BeforeValidator(_slices)] = []
     min_rows: Annotated[int, Field(ge=1)] = 200
     limits: dict[str, ThresholdConfig] = {}
     custom: Annotated[list[Custom], BeforeValidator(_custom)] = []

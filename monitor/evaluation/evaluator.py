@@ -187,7 +187,7 @@ class Evaluator:
         found = []
         for window in windows:
             types = source.types_in(name, window)
-            plan = Plan(binning, service_rules(monitor, types), self._version(monitor, types), name, key)
+            plan = Plan(binning, service_rules(monitor, types), self._version(monitor, types), name, key, shadow=frozenset(monitor.quality.shadow))
             profile = scan(source, plan, types, name, window).profile
             found.append(ProfiledWindow(window, profile.rows, profile.to_bytes()))
         return tuple(found)
@@ -284,7 +284,7 @@ class Evaluator:
         scored = monitor.columns.score is not None or monitor.columns.prediction is not None
         plan = Plan(
             binning, rules, self._version(monitor, types), name, job.key, tuple(monitor.quality.slice_keys) if scored else (), scored,
-            nested=nested_of(bound, promised) if bound else {},
+            nested=nested_of(bound, promised) if bound else {}, shadow=frozenset(monitor.quality.shadow),
         )
         lineage = plan.lineage(types) | ({"quality": asked_for(monitor)} if has_quality(monitor) else {}) | (lineage_of(bound, promised) if bound else {})
         if stored is None:

@@ -40,7 +40,7 @@ def judge_kpis(monitor: MonitorConfig, open_source: Callable[[Any], Source], win
             verdict, cleared, reason = checked.verdict, checked.cleared, f"{name}: {checked.reason}"
         section[name] = {
             "value": number(value.value), "low": number(value.low), "high": number(value.high), "n": value.n, "verdict": str(verdict),
-            **({"reason": reason} if reason else {}),
+            **({"reason": reason.removeprefix(f"{name}: ")} if reason and verdict is not Verdict.PASS else {}),
         }
         results.append(RuleResult(
             rule, "quality", str(verdict), number(value.value), number(value.low), number(value.high), value.n, slice="ALL", cleared=cleared,

@@ -48,19 +48,24 @@ def observe(job: ObserveJob, source: Source, labels: Source | None, open_source:
     prints = {w.start: with_others(job.monitor, prints[w.start], w, open_source) for w in job.windows if w.start in prints}
     shares: dict[datetime, float] = {}
     seen = job.labels_seen
-    if labels is not None and job.labels:
-        first, last = job.labels[0], job.labels[-1]
-        timed = job.settings.label_timestamp
-        span = Window(first.start, max(job.now, last.end))
-        text = labels.fingerprint(timed, span) + first.start.isoformat() + last.end.isoformat()
-        seen = hashlib.sha256(text.encode()).hexdigest()[:16]
-        if seen != job.labels_seen:
-            found = Observation(extent.last, extent.written, prints, shares, seen, extent.gap)
-            try:
-                return _shares(job, source, labels, span, found)
-            except NOT_COUNTABLE:  # what is odd about the labels, the count of each window's says
-                return found
-    return Observation(extent.last, extent.written, prints, shares, seen, extent.gap)
+    found = Observation(extent.last, extent.written, prints, shares, seen, extent.gap)
+    if labels is None or not job.labels:
+        return found
+    try:
+        return _labels_seen(job, source, labels, found)
+    except (DriftdError, *NOT_COUNTABLE):  # the count of each window's labels says what is odd; the windows go on
+        return found
+
+
+def _labels_seen(job: ObserveJob, source: Source, labels: Source, found: Observation) -> Observation:
+    first, last = job.labels[0], job.labels[-1]
+    timed = job.settings.label_timestamp
+    span = Window(first.start, max(job.now, last.end))
+    text = labels.fingerprint(timed, span) + first.start.isoformat() + last.end.isoformat()
+    seen = hashlib.sha256(text.encode()).hexdigest()[:16]
+    if seen == job.labels_seen:
+        return found
+    return replace(_shares(job, source, labels, span, found), labels_seen=seen)
 
 
 def _shares(job: ObserveJob, source: Source, labels: Source, span: Window, seen: Observation) -> Observation:

@@ -16,6 +16,7 @@ from checks.performance._interval import proportion
 from monitor.arrow_types import logical_type, to_micros
 from monitor.config.model import MonitorConfig
 from monitor.evaluation.quality import read_table
+from monitor.evaluation.scan import served
 from monitor.evaluation.sections import number
 from monitor.ports import RuleResult, Source
 from monitor.profiling.joining import flat, join_codes, last_of_each
@@ -47,7 +48,10 @@ def _judged(monitor: MonitorConfig, source: Source, offline: Source, window: Win
             raise SchemaError(f"parity.source has no column {name!r}")
     absent = [name for name in names if name not in types]
     names = [name for name in names if name in types]
-    logged = read_table(source, list(dict.fromkeys([identifier, *names])), monitor.columns.timestamp, window)
+    version = [monitor.columns.version] if monitor.columns.version in types and monitor.quality.shadow and monitor.columns.version else []
+    logged = read_table(source, list(dict.fromkeys([identifier, *names, *version])), monitor.columns.timestamp, window)
+    if logged is not None and version:
+        logged = pa.Table.from_batches([served(b, version[0], frozenset(monitor.quality.shadow)) for b in logged.to_batches()], logged.schema)
     span = window if parity.timestamp is not None else None
     computed = read_table(offline, list(dict.fromkeys([parity.id, *names])), parity.timestamp, span)
     if logged is None or computed is None:

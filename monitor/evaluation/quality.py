@@ -54,6 +54,8 @@ def metrics_of(monitor: MonitorConfig) -> tuple[list[str], list[str]]:
     """The metrics that are computed: those configured, or the task's own, and those with limits; and why others are not."""
     asked = [*(monitor.quality.metrics or DEFAULT_METRICS[monitor.task])]
     own = {item.name for item in monitor.quality.custom}
+    if monitor.quality.costs and monitor.task != "regression":
+        asked.append("business_value")
     asked += [k.partition("[")[0] for k in monitor.quality.limits if not k.startswith(ESTIMATED) and k not in own]
     kept, notes = [], []
     for kind in dict.fromkeys(asked):
@@ -215,10 +217,12 @@ def section_of(monitor: MonitorConfig, joined: Joined, window: Window, now: date
     ):
         rows += judged[0]
         results += judged[1]
-    verdicts = [Verdict(r["verdict"]) for r in rows if r["slice"] == ALL or Verdict(r["verdict"]).breach or r["verdict"] == "error"]
+    own = {item.name for item in monitor.quality.custom}
+    counting = [r for r in rows if r["metric"] not in own or r["verdict"] != "insufficient"]
+    verdicts = [Verdict(r["verdict"]) for r in counting if r["slice"] == ALL or Verdict(r["verdict"]).breach or r["verdict"] == "error"]
     if state == WAITING:
         verdicts = [v for v in verdicts if v.breach or v is Verdict.ERROR] or [Verdict.INSUFFICIENT]
-    found = [*joined.notes, *notes]
+    found = [*joined.notes, *notes, *(f"fairness: {r['reason']}" for r in rows if r["metric"] == "fairness")]
     section = {
         "verdict": str(roll_up(verdicts)), "state": state, "labelled": round(joined.share, 4), "metrics": rows,
         **_means(counted.whole), **({"notes": found} if found else {}),
@@ -331,6 +335,8 @@ def _custom(monitor: MonitorConfig, joined: Joined, state: str, label: str | Non
             row = metric_row(item.name, name, value, counted, verdict)
             if kinds[item.name].missing:
                 row["missing"] = round(kinds[item.name].missing)
+            if verdict is Verdict.INSUFFICIENT and name == ALL:
+                row["reason"] = reason
             rows.append(row)
             if limit is not None and (name == ALL or verdict is not Verdict.INSUFFICIENT):
                 results.append(rule_of(f"quality.{item.name}[{name}]", value, counted, verdict, name, "", cleared, f"{item.name} of {name}: {reason}"))

@@ -43,7 +43,7 @@ def scan(
     ``promised`` are the types to judge the columns by, where they are not ``types``.
     """
     known = promised if promised is not None else types
-    if isinstance(source, Engine) and types:
+    if isinstance(source, Engine) and types and not plan.shadow:
         inside = {rule: "the engine is not asked for values inside values" for rule, e in plan.rules.items() if plan.inside(e, types)}
         pushed = PushDown(replace(plan, rules={r: e for r, e in plan.rules.items() if r not in inside}, nested={}), known)
         profile = source.aggregate(plan.columns(types), timestamp, window, pushed.scan)
@@ -52,7 +52,22 @@ def scan(
         return Scan(profile, failed, pushed.unreadable, {r: why for r, why in apart.items() if r not in failed})
     executor = Executor(plan, known)
     batches = source.read(plan.columns(types), timestamp, window, plan.dictionaries) if types else ()
+    if plan.shadow and plan.version:
+        batches = (served(batch, plan.version, plan.shadow) for batch in batches)
     return Scan(executor.scan(batches), executor.failed, executor.unreadable)
+
+
+def served(batch: pa.RecordBatch, version: str, shadow: frozenset[str]) -> pa.RecordBatch:
+    """The rows that were served: those of no shadow version."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if version not in batch.schema.names:
+        return batch
+    texts = batch.column(version)
+    if pa.types.is_dictionary(texts.type):
+        texts = texts.dictionary_decode()
+    return batch.filter(pc.invert(pc.is_in(texts.cast(pa.string()), value_set=pa.array(sorted(shadow), pa.string()))))
 
 
 def _apart(

@@ -40,7 +40,7 @@ def compare_versions(job: CompareJob, source: Source | None = None, labels: Sour
     answer = {key: number(value) if isinstance(value, float) else value for key, value in asdict(found).items()}
     answer |= {
         "first_version": job.first, "second_version": job.second, "margin": job.margin, "paired": use_pairs,
-        "rows": list(found.rows), "from": counted[0][0].isoformat() if counted else None,
+        "rows": list(found.rows), "from": next((s.isoformat() for s, c in counted if job.first in c.versions and job.second in c.versions), None),
         "served": {v: sum(v in c.versions and c.versions[v].rows > 0 for _, c in counted) for v in (job.first, job.second)},
     }
     if use_pairs and job.monitor.task == "binary" and job.monitor.columns.score and source is not None and labels is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from checks.core.errors import SchemaError
 from checks.core.profile import Binning, ColumnBinning
 from monitor.arrow_types import together
 from monitor.config.model import MonitorConfig
@@ -17,6 +18,9 @@ from monitor.profiling.plan import private_category
 
 SAMPLE_ROWS = 1_000_000
 TOP_CATEGORIES = 200
+KNOWN = 0.5
+"""Share of the rows that the most frequent categories must have, for a column of many to be one of categories."""
+
 FEW_INTEGERS = 20
 ATOM = 0.01
 PUBLIC_ROWS = 20
@@ -76,6 +80,8 @@ def _column(name: str, role: str, kind: str, values: Any, private: bool, key: by
     distinct, rows = int((counts > 0).sum()), int(counts.sum())
     if kind == "string" and rows > 100 and distinct > max(0.5 * rows, TOP_CATEGORIES):
         return ColumnBinning(name, "text", role, private=private)
+    if kind == "string" and rows > 100 and distinct > TOP_CATEGORIES and np.sort(counts)[-TOP_CATEGORIES:].sum() < KNOWN * rows:
+        return ColumnBinning(name, "text", role, private=private)  # nearly an identifier: which of its values come says nothing
     texts = category_texts(encoded.dictionary)
     order = sorted((i for i in range(len(counts)) if counts[i]), key=lambda i: (-counts[i], str(texts[i])))[:TOP_CATEGORIES]
     categories = []
@@ -89,7 +95,10 @@ def _column(name: str, role: str, kind: str, values: Any, private: bool, key: by
 
 
 def _numeric(name: str, role: str, values: Any) -> ColumnBinning:
-    numbers = values.drop_null().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    try:
+        numbers = values.drop_null().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise SchemaError(f"columns.{role}: {name} is of type {values.type} and holds what is no number") from None
     numbers = np.sort(numbers[np.isfinite(numbers)])
     if not len(numbers):
         return ColumnBinning(name, "numeric", role)

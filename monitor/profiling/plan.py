@@ -23,7 +23,7 @@ class Plan:
 
     ``key`` keys the hashes of category texts that may not be stored. ``slices`` cut the joint counts of score, prediction
     and label, which ``outputs`` asks for; ``cross`` asks for the cross products of the numeric features; ``nested`` are the
-    logical types of the paths inside columns that the rules read.
+    logical types of the paths inside columns that the rules read. Rows of a ``shadow`` version were not served: they do not count.
     """
 
     binning: Binning
@@ -35,6 +35,7 @@ class Plan:
     outputs: bool = False
     cross: bool = True
     nested: Mapping[str, str] = field(default_factory=dict)
+    shadow: frozenset[str] = frozenset()
 
     def columns(self, available: Mapping[str, str]) -> list[str]:
         """The columns that the scan reads, of those that are there."""

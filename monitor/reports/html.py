@@ -28,10 +28,16 @@ def render(
     realised = [row for row in rows if not row["estimated"] and not row.get("fairness")]
     slices = [row for row in realised if row["slice"] != "ALL"]
     real = {row["metric"]: row for row in realised if row["slice"] == "ALL"}
-    order = {"fail": 0, "warn": 1, "pass": 2}
-    slices.sort(key=lambda r: (order.get(r["verdict"], 3), r["slice"], r["metric"]))
+    order = {"fail": 0, "error": 1, "warn": 2}
+    by_name: dict[str, dict[str, Any]] = {}
+    for row in slices:
+        by_name.setdefault(row["slice"], {})[row["metric"]] = row
+    gravest = {name: min(order.get(r["verdict"], 3) for r in found.values()) for name, found in by_name.items()}
+    names = sorted(by_name, key=lambda name: gravest[name])  # the gravest first, else as configured
+    kinds = list(dict.fromkeys(row["metric"] for row in slices if row["metric"] != "rows"))
     return _environment().get_template("report.html").render(
-        view=view, columns=columns, strip=svg.strip(view["history"]), slices=slices[:MOST_SLICES], more_slices=max(len(slices) - MOST_SLICES, 0),
+        view=view, columns=columns, strip=svg.strip(view["history"]), slices=[(name, by_name[name]) for name in names[:MOST_SLICES]], kinds=kinds,
+        more_slices=max(len(names) - MOST_SLICES, 0), breaches=[r for r in realised if r["verdict"] in ("fail", "warn", "error")],
         charts=[(rule, svg.line(points, rule)) for rule, points in view["metrics"].items()],
         calibration=svg.p_values(normal, view["calibration"]["p_values"]),
         whole=[row for row in realised if row["slice"] == "ALL"], fairness=[row for row in rows if row.get("fairness")],
@@ -46,6 +52,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined, auto_reload=False,
     )
     environment.filters["figure"] = _figure
+    environment.filters["amount"] = lambda value: "–" if value is None else f"{value:,.7g}"
     environment.filters["percent"] = lambda value: "" if value is None else f"{value:.1%}"
     return environment
 

@@ -556,3 +556,135 @@ def test_what_cannot_be_meant_is_refused_with_its_place(tmp_path: Path, change: 
     (tmp_path / "config.yaml").write_text(config_text(tmp_path, **change))
     with pytest.raises(ConfigError, match=message):
         load_config(tmp_path / "config.yaml")
+
+
+# -- what a review found
+
+
+def test_a_metric_of_the_owner_that_needs_the_label_waits_for_labels(tmp_path: Path) -> None:
+    custom = {"positives": {"expr": "label", "aggregate": "share"}}
+    world = World(tmp_path, Stream(rows=400), quality={"custom": custom, "limits": {"positives": {"fail_below": 0.3}}, "min_rows": 20})
+    world.days(1)
+    hold_labels(world, 41)
+    rows = world.stream.day(41)
+    first = [i for i, label in enumerate(rows["label"]) if not label][:40]
+    now = world.clock.now() - timedelta(minutes=5)
+    negatives = pa.table({"id": [rows["id"][i] for i in first], "label": [False] * 40, "known_at": [now] * 40})
+    write_table(negatives, tmp_path / "labels" / "few.parquet")
+    world.clock.advance(timedelta(hours=2))
+    world.app.watch.tick()
+    (row,) = rows_of(quality(world, 41), metric="positives", slice="ALL")
+    assert (row["value"], row["verdict"]) == (0.0, "insufficient")
+    assert opened(world) == []
+
+
+def test_labels_that_bear_an_early_time_but_always_come_days_later_are_not_late(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(rows=300))
+    for index in range(40, 58):
+        hold_labels(world, index)
+        if index >= 43:
+            rows = world.stream.day(index - 3)
+            table = pa.table({"id": rows["id"], "label": rows["label"], "known_at": [t + timedelta(hours=1) for t in rows["at"]]})
+            write_table(table, tmp_path / "labels" / f"{index - 3:04d}.parquet")
+    assert opened(world) == []
+    assert quality(world, 50)["state"] == "final"
+
+
+def test_one_odd_label_or_value_stops_neither_the_window_nor_the_others(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(rows=300), quality={"metrics": ["accuracy"], "estimate": False})
+    world.days(1)
+    foreign = pa.table({"id": pa.array([12345678901234]), "label": ["maybe"], "known_at": [world.clock.now()]})
+    write_table(foreign, tmp_path / "labels" / "0000-foreign.parquet")
+    world.day(41)
+    run = current(world, 41)
+    assert run.error == ""
+    assert run.sections["drift"] is not None
+    assert world.app.watch.problems == {}
+
+
+def test_a_bad_version_that_stays_keeps_its_incident_until_it_is_gone(tmp_path: Path) -> None:
+    slow = [column("latency", lambda rows, r: np.asarray(rows["latency"]) * 4), column("version", lambda rows, r: ["v2"] * len(rows["id"]))]
+    faults: dict[int, Any] = dict.fromkeys(range(42, 56), slow)
+    world = World(tmp_path, Stream(rows=600, faults=faults))
+    world.days(15)
+    release = [(s, state) for s, m, state in opened(world) if m == ["service.deployment[v2]"]]
+    assert release == [("fail", "open")]
+    for index in range(55, 58):
+        world.day(index)
+    world.day(58)
+    assert [state for _, m, state in opened(world) if m == ["service.deployment[v2]"]] == ["closed"]
+
+
+def test_what_a_person_closed_stays_closed(tmp_path: Path) -> None:
+    slow = [column("latency", lambda rows, r: np.asarray(rows["latency"]) * 4), column("version", lambda rows, r: ["v2"] * len(rows["id"]))]
+    world = World(tmp_path, Stream(rows=600, faults=dict.fromkeys(range(42, 60), slow)))
+    world.days(4)
+    with world.app.store.write() as connection:
+        (row,) = [i for i in incidents.listing(connection, "open", "m") if i.members == ["service.deployment[v2]"]]
+        incidents.update(connection, row.id, state="closed", reason="known, and wanted")
+    world.day(44)
+    world.day(45)
+    assert [state for _, m, state in opened(world) if m == ["service.deployment[v2]"]] == ["closed"]
+
+
+def test_orders_that_come_after_the_window_correct_its_figure(tmp_path: Path) -> None:
+    def sales(index: int, count: int) -> None:
+        times = [START + timedelta(days=index, minutes=10 * i) for i in range(count)]
+        write_table(pa.table({"sold_at": times, "amount": [10.0] * count}), tmp_path / "sales" / f"{index:04d}-{count}.parquet")
+
+    sales(39, 50)
+    sales(40, 10)
+    kpis = {"revenue": {"source": str(tmp_path / "sales"), "timestamp": "sold_at", "value": "amount", "limits": {"fail_below": 300}}}
+    world = World(tmp_path, Stream(), kpis=kpis, labels=None)
+    world.days(1)
+    assert quality(world, 40)["kpis"]["revenue"]["verdict"] == "fail"
+    sales(40, 40)
+    sales(41, 50)
+    world.day(41)
+    assert quality(world, 40)["kpis"]["revenue"]["value"] == 500.0
+    assert ("fail", ["quality.kpi[revenue]"], "withdrawn") in opened(world)
+
+
+def test_stored_counts_are_judged_again_with_what_was_odd_and_refused_for_what_was_not_counted(tmp_path: Path) -> None:
+    from checks.core.errors import PlanChanged
+
+    def gone(rows: Rows, random: np.random.Generator) -> None:
+        del rows["c0"]
+
+    world = World(tmp_path, Stream(rows=500, faults={41: [gone]}), quality={"slices": ["c0"], "custom": {"mean_x": "x0"}})
+    world.days(2)
+    pipeline = world.app.watch.pipeline
+    prepared = pipeline.prepare("m")
+    before = [quality(world, index) for index in (40, 41)]
+    for index in (40, 41):
+        window = prepared.grid.at(START + timedelta(days=index))
+        pipeline.evaluate("m", window, stored=pipeline.stored(prepared, window))
+    after = [quality(world, index) for index in (40, 41)]
+    assert [a["metrics"] for a in after] == [b["metrics"] for b in before]
+    assert after[1]["verdict"] == "error"
+    (world.folder / "config.yaml").write_text((world.folder / "config.yaml").read_text().replace('"mean_x": "x0"', '"mean_x": "x1"'))
+    world.app = world.open()
+    pipeline = world.app.watch.pipeline
+    prepared = pipeline.prepare("m")
+    window = prepared.grid.at(START + timedelta(days=40))
+    with pytest.raises(PlanChanged, match="custom metric mean_x is new, or computes something else"):
+        pipeline.evaluate("m", window, stored=pipeline.stored(prepared, window))
+
+
+@pytest.mark.parametrize("slices", [[{"name": "ALL", "where": "x0 > 1"}], [{"name": "a", "where": "x0 > 1"}, {"name": "a", "where": "x0 > 2"}]])
+def test_names_that_would_hide_other_counts_are_refused(tmp_path: Path, slices: Any) -> None:
+    from tests.streams import config_text
+
+    (tmp_path / "config.yaml").write_text(config_text(tmp_path, quality={"slices": slices}))
+    with pytest.raises(ConfigError, match=r"no name of a slice|two slices are named"):
+        load_config(tmp_path / "config.yaml")
+
+
+def test_personal_columns_are_never_shown(tmp_path: Path) -> None:
+    post = [column("postcode", lambda rows, r: r.integers(10000, 99999, len(rows["id"]))), column("mail", lambda rows, r: [f"u{i % 7}@x.org" for i in range(len(rows["id"]))])]
+    columns = COLUMNS | {"personal": ["postcode", "mail"]}
+    world = World(tmp_path, Stream(rows=600, faults=every_day(*post)), columns=columns, quality={"slices": ["postcode", "mail"], "min_rows": 20})
+    world.days(1)
+    text = json.dumps(current(world, 40).sections)
+    assert "@x.org" not in text
+    assert "it is personal" in text or "is personal: its usual values may not be shown" in text
