@@ -43,7 +43,7 @@ def test_the_rollback_was_delivered_once_and_is_verified(demo: DemoRun) -> None:
     versions = dict(query(demo, "SELECT start / 86400000000, model_versions FROM run WHERE current"))
     days = {day: json.loads(text) for day, text in versions.items()}
     bad = sorted(day for day, found in days.items() if "v2-bad" in found)
-    assert len(bad) == 2
+    assert len(bad) == 1  # the watch of the release found it without labels, which come a day later
     assert set(days[bad[-1] + 1]) == {"v1"}
 
 
