@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,25 @@ def test_it_agrees_with_scikit_learn_on_real_data_in_every_slice_with_and_withou
         for name, mask in (("ALL", slice(None)), ("group=a", group == "a"), ("group=b", group == "b")):
             w = None if weights is None else weights[mask]
             held(METRICS[kind](found.slices[name]), reference(label[mask], score[mask], w), bound)
+
+
+@pytest.fixture(scope="module")
+def flown() -> Any:
+    """A month of flights with the demo's model: score, label and origin of each that arrived."""
+    from monitor.demo import flights
+
+    table = flights.load()
+    model = flights.Model(table[(table["day"] >= flights.TRAIN_FROM) & (table["day"] < flights.TRAIN_TO)])
+    month = table[(table["day"] >= date(2013, 7, 1)) & (table["day"] < date(2013, 8, 1)) & table["late"].notna()]
+    return model.score(month), month["late"].astype(bool).to_numpy(), month["origin"].to_numpy()
+
+
+@pytest.mark.parametrize(("kind", "reference", "bound"), BINARY)
+def test_it_agrees_with_scikit_learn_on_the_flights_by_airport(kind: str, reference: Any, bound: float, flown: Any) -> None:
+    score, label, origin = flown
+    found = joined(score, label, origin=origin.tolist(), slices=[("origin",)])
+    for name, mask in (("ALL", np.ones(len(label), bool)), *((f"origin={o}", origin == o) for o in ("EWR", "JFK", "LGA"))):
+        held(METRICS[kind](found.slices[name]), reference(label[mask], score[mask], np.ones(mask.sum())), max(bound, 1e-9))
 
 
 REGRESSION = [
