@@ -90,7 +90,10 @@ def graver(drivers: Sequence[Mapping[str, Any]], sections: Mapping[str, Any]) ->
         if violation["verdict"] == "fail" and violation["column"] in columns:
             return f"fail, as the contract's rule {violation['rule']} fails on it"
     quality = sections.get("quality") or {}
-    return f"fail, as quality is {quality['verdict']}" if quality.get("verdict") in ("warn", "fail") else ""
+    # Of the model's own quality: what an order costs, what two groups get, is no sign that it suffers from the drift.
+    beyond = [row["verdict"] for row in quality.get("metrics", []) if not row.get("custom") and not row.get("fairness")]
+    grave = "fail" if "fail" in beyond else "warn" if "warn" in beyond else ""
+    return f"fail, as quality is {grave}" if grave else ""
 
 
 def raised(results: Sequence[RuleResult], sections: Mapping[str, Any]) -> list[RuleResult]:

@@ -332,7 +332,7 @@ def _custom(monitor: MonitorConfig, joined: Joined, state: str, label: str | Non
                 verdict, reason, cleared = checked.verdict, checked.reason, checked.cleared
             if needs_label:
                 verdict, reason, cleared = Verdict.INSUFFICIENT, f"it needs the label, and labels are {state}: {reason}", False
-            row = metric_row(item.name, name, value, counted, verdict)
+            row = metric_row(item.name, name, value, counted, verdict) | {"custom": True}
             if kinds[item.name].missing:
                 row["missing"] = round(kinds[item.name].missing)
             if verdict is Verdict.INSUFFICIENT and name == ALL:

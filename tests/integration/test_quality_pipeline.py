@@ -351,6 +351,53 @@ def test_what_cannot_be_meant_is_refused_with_its_place(tmp_path: Path, change: 
         load_config(tmp_path / "config.yaml")
 
 
+def test_the_accuracy_of_a_multiclass_task_is_estimated_from_the_score_of_the_predicted_class(tmp_path: Path) -> None:
+    def classes(rows: Rows, random: np.random.Generator) -> None:
+        n = len(rows["id"])
+        rows["confidence"] = random.beta(5, 2, n)
+        rows["label"] = np.where(random.random(n) < rows["confidence"], rows["c0"], "z").astype(object)
+
+    columns = {"timestamp": "at", "id": "id", "prediction": "c0", "score": "confidence", "ignore": ["score"]}
+    world = World(tmp_path, Stream(rows=800, faults=every_day(classes)), task="multiclass", columns=columns)
+    world.days(1)
+    hold_labels(world, 41)
+    (guess,) = rows_of(quality(world, 41), metric="accuracy", slice="ALL", estimated=True)
+    rows = world.stream.day(41)
+    assert guess["value"] == pytest.approx(float((rows["label"] == rows["c0"]).mean()), abs=0.04)
+
+
+def test_errors_of_a_regression_are_estimated_from_predictions_of_the_same_size(tmp_path: Path) -> None:
+    def numbers(rows: Rows, random: np.random.Generator) -> None:
+        n = len(rows["id"])
+        rows["guess"] = random.gamma(3.0, 10.0, n) * (2.0 if rows["at"][0] >= START + timedelta(days=41) else 1.0)
+        rows["label"] = rows["guess"] + random.normal(0, 0.2 * rows["guess"])
+
+    columns = {"timestamp": "at", "id": "id", "prediction": "guess", "ignore": ["score"]}
+    world = World(tmp_path, Stream(rows=1500, faults=every_day(numbers)), task="regression", columns=columns)
+    world.days(1)
+    hold_labels(world, 41)
+    estimated = {row["metric"]: row["value"] for row in rows_of(quality(world, 41), slice="ALL", estimated=True)}
+    realised = {row["metric"]: row["value"] for row in rows_of(quality(world, 40), slice="ALL", estimated=False)}
+    rows = world.stream.day(41)
+    truth = float(np.abs(rows["guess"] - rows["label"]).mean())
+    assert truth > 1.8 * realised["mae"]
+    assert estimated["mae"] == pytest.approx(truth, rel=0.15)
+
+
+def test_a_shadow_is_no_traffic(tmp_path: Path) -> None:
+    def doubled(rows: Rows, random: np.random.Generator) -> None:
+        n = len(rows["id"])
+        for name in list(rows):
+            rows[name] = [*rows[name], *rows[name]]
+        rows["version"] = ["v1"] * n + ["v9"] * n
+
+    world = World(tmp_path, Stream(rows=300, faults={42: [doubled], 43: [doubled]}), quality={"shadow": ["v9"]})
+    world.days(4)
+    run = current(world, 42)
+    assert (run.rows, run.model_versions) == (300, {"v1": 300})
+    assert opened(world) == []
+
+
 # -- what a review found
 
 

@@ -187,3 +187,22 @@ def test_what_a_person_closed_stays_closed(tmp_path: Path) -> None:
     world.day(44)
     world.day(45)
     assert [state for _, m, state in opened(world) if m == ["service.deployment[v2]"]] == ["closed"]
+
+
+def test_it_is_the_same_on_postgresql(tmp_path: Path, postgres: str) -> None:
+    faults: dict[int, Any] = {k: [split(0.3, worse=True)] for k in range(42, 46)}
+    world = World(tmp_path, Stream(rows=600, faults=faults))
+    text = (tmp_path / "config.yaml").read_text().replace("sqlite:///store.db", postgres)
+    (tmp_path / "config.yaml").write_text(text)
+    world.app.close()
+    world.app = world.open()
+    world.days(5)
+    assert world.app.store.engine.dialect.name == "postgresql"
+    assert quality(world, 44)["compared"]["verdict"] == "worse"
+    with world.app.store.read() as connection:
+        (release,) = deployments.of_monitor(connection, "m")
+        assert deployments.triangle(connection, "m")
+    assert (release.version, release.previous) == ("v2", "v1")
+    pipeline = world.app.watch.pipeline
+    assert reproduce(pipeline, find_run(pipeline, "m@2024-02-13"))["same"]
+    world.app.close()
