@@ -30,7 +30,7 @@ def build_view(connection: Connection, config: Config, prepared: Prepared, windo
         raise StoreError(f"monitor {name}: the window {iso(window.start)} has not been evaluated; see driftd runs {name}")
     since = window.start - HISTORY * timedelta(seconds=prepared.settings.size_seconds)
     history = runs.history(connection, name, since, window.start)
-    open_here = incidents.at(connection, name, window.start)
+    open_here = incidents.at(connection, name, window.start, window.end)
     view: dict[str, Any] = {
         "monitor": name, "owner": prepared.monitor.owner, "runbook": prepared.monitor.runbook,
         "window": [iso(window.start), iso(window.end)], "timezone": prepared.monitor.window.timezone, "as_of": iso(run.as_of),

@@ -32,7 +32,10 @@ def judge_fairness(monitor: MonitorConfig, counted: Counted, state: str) -> Judg
     results: list[RuleResult] = []
     reference = f"{start}{fair.reference}" if fair.reference is not None else max(groups, key=lambda n: groups[n].rows, default="")
     if reference not in groups or len(groups) < 2:
-        why = f"the reference group {reference or fair.column} has fewer than {monitor.quality.min_rows} labelled rows" if reference not in groups else "only one group has enough rows"
+        least = f"{monitor.quality.min_rows} labelled rows"
+        why = f"only one group of {fair.column} has {least}" if reference in groups else (
+            f"the reference group {reference} has fewer than {least}, or is not there" if fair.reference is not None else f"no group of {fair.column} has {least}"
+        )
         for key in fair.limits:
             rule = f"quality.fairness.{key}"
             results.append(RuleResult(rule, "quality", "insufficient", slice=fair.column, state=state, cleared=False, reason=f"{rule}: {why}"))

@@ -50,11 +50,13 @@ def listing(connection: Connection, state: str | None = None, monitor: str | Non
     return list(connection.execute(query.limit(limit) if limit else query))
 
 
-def at(connection: Connection, monitor: str, start: datetime) -> list[Row[Any]]:
-    """The incidents of a monitor that were open in the window of that start."""
+def at(connection: Connection, monitor: str, start: datetime, end: datetime | None = None) -> list[Row[Any]]:
+    """The incidents of a monitor that were open in the window of that start, or (with its end) began in it."""
     i = t.incident.c
     ended = sa.or_(i.closed_window.is_(None), i.closed_window > start)
-    query = sa.select(t.incident).where(i.monitor == monitor, i.first_window <= start, ended, i.state != "withdrawn")
+    query = sa.select(t.incident).where(
+        i.monitor == monitor, i.first_window <= start if end is None else i.first_window < end, ended, i.state != "withdrawn",
+    )
     return list(connection.execute(query.order_by(i.id)))
 
 
