@@ -142,6 +142,8 @@ class Announcer:
     def released(self, connection: Connection, watched: Row[Any], window: Window, now: datetime, sentence: str, verdict: str) -> int | None:
         """What follows from the watch of a new version: an incident while it is worse than the old one, and a rollback proposal."""
         rule = deployment_rule(watched.version)
+        if verdict == "insufficient":  # what was said of it stands
+            return None
         if verdict != "fail":
             self.beside(connection, rule, window, now, "", why=sentence)
             return None

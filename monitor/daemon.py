@@ -176,8 +176,10 @@ class Watch:
         changed: list[Window] = []
         labelled: list[Window] = []
         unseen = ""
+        others: dict[datetime, str] = {}
         try:
             seen, changed, labelled = self.pipeline.observe(prepared)
+            others = seen.others
             self.pipeline.remember(prepared, seen, self._silent(prepared, seen))
         except (SourceError, WorkerError) as error:
             if self.stopping.is_set():
@@ -195,7 +197,7 @@ class Watch:
             if not self._lease(name):
                 raise LeaseLost(f"monitor {name}: another daemon has taken it over")
             if kind == "labels":
-                done = self.pipeline.relabel(name, window)
+                done = self.pipeline.relabel(name, window, others.get(window.start))
             else:
                 done = bool(self.pipeline.evaluate(name, window))
             if done and self._report is not None:

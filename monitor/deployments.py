@@ -16,7 +16,7 @@ from monitor.config.model import Config
 from monitor.labelling import Calibrations
 from monitor.ports import DeploymentAnswer, DeploymentJob, HoursJob, ProfiledWindow, VersionsJob, Workers
 from monitor.prepare import Prepared
-from monitor.store import deployments, runs
+from monitor.store import deployments, incidents, runs
 from monitor.store.store import Store
 
 LOG = structlog.get_logger("driftd.deployment")
@@ -30,7 +30,7 @@ IDLE, GONE = timedelta(hours=3), timedelta(days=1)
 LONG = timedelta(days=25)
 """A version that is still worse so long after its watch should have ended is left to itself."""
 
-LONGEST = 200
+LONGEST, LOOKED_AT = 200, 200
 
 
 class DeploymentWatch:
@@ -69,7 +69,8 @@ class DeploymentWatch:
         shadow = set(monitor.quality.shadow)
         size = timedelta(seconds=prepared.settings.size_seconds)
         with self._store.read() as connection:
-            recent = [r for r in runs.recent_runs(connection, monitor.name, since=horizon - watch - size) if not r.error]
+            newest = [r for r in runs.recent_runs(connection, monitor.name, limit=LOOKED_AT) if not r.error]
+        recent = [r for at, r in enumerate(newest) if not at or r.start >= horizon - watch - size]
         if not recent:
             return
         last = max(self._seen.get(monitor.name, recent[0].end), recent[0].end, horizon - watch)
@@ -85,10 +86,10 @@ class DeploymentWatch:
             if version in known or len(version) > LONGEST:
                 continue
             since = served[version].start if version in served else last
-            first = self._first(prepared, version, since, min(served[version].end, horizon) if version in served else horizon)
-            before = next((r for r in recent if r.start < first and set(r.model_versions) - {version, "", *shadow}), None)
+            before = next((r for r in newest if r.start <= since and set(r.model_versions) - {version, "", *shadow}), None)
             if before is None:
                 continue
+            first = self._first(prepared, version, since, min(served[version].end, horizon) if version in served else horizon)
             others = {v: n for v, n in before.model_versions.items() if v and v != version and v not in shadow}
             previous = max(others, key=lambda v: others[v])
             with self._store.write() as connection:
@@ -118,15 +119,18 @@ class DeploymentWatch:
         last = max((h.window.start for h in hours if h.rows), default=row.first_seen)
         idle = last - answer.newest if answer.newest is not None else timedelta(0)
         verdict, sentence = answer.verdict, str(answer.body["sentence"])
-        if idle >= IDLE:  # a canary may serve by day only: it is gone after a day
+        gone = idle >= GONE or (idle >= IDLE and self._rolled_back(row))
+        if gone:
             verdict, sentence = "pass", f"{row.version} does not serve any more"
-        over = horizon >= row.until and verdict != "fail"
+        elif idle >= IDLE:  # a canary may serve by day only: what was said of it stands until it serves again
+            verdict = "insufficient"
+        over = horizon >= row.until and answer.verdict != "fail"
         long = horizon >= row.until + LONG
         if long and verdict == "fail":
             verdict, sentence = "pass", f"its watch has ended, and it still was worse: {sentence}"
         elif over and verdict == "insufficient":
             sentence = f"the watch ended without enough rows: {sentence}"
-        ended = idle >= GONE or over or long
+        ended = gone or over or long
         window = Window(last, last + HOUR)
         with self._store.write() as connection:
             self._fenced(connection, name)
@@ -139,6 +143,14 @@ class DeploymentWatch:
                 deployments.forget_hours(connection, name, horizon)
         if answer.verdict != row.verdict or ended:
             LOG.info("new version judged", monitor=name, version=row.version, verdict=answer.verdict, reason=sentence, ended=ended)
+
+    def _rolled_back(self, row: Row[Any]) -> bool:
+        """Whether the version was left by a rollback that is known to have worked."""
+        if row.incident_id is None:
+            return False
+        with self._store.read() as connection:
+            rollback = incidents.rollback_of(connection, row.incident_id)
+        return rollback is not None and rollback.state in ("confirmed", "verified")
 
     def _end(self, prepared: Prepared, row: Row[Any], why: str) -> None:
         now = self._clock.now()

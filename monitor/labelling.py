@@ -102,7 +102,8 @@ def renewed(old: dict[str, Any] | None, results: Sequence[RuleResult], answer: Q
     if not old:
         return answer
     rows = [row for row in old["metrics"] if row.get("estimated")]
-    kept = [r for r in results if r.rule.startswith((f"quality.{ESTIMATED}", "quality.kpi[", "quality.parity"))]
+    carried = {"kpis": "quality.kpi[", "parity": "quality.parity", "estimate": f"quality.{ESTIMATED}"}
+    kept = [r for r in results if r.rule.startswith(tuple(start for key, start in carried.items() if key not in answer.section))]
     grave = [Verdict(r.verdict) for r in kept if Verdict(r.verdict).breach or r.verdict == "error"]
     section = {**answer.section, "metrics": [*answer.section["metrics"], *rows]}
     section |= {key: old[key] for key in ("estimate", "weakest", "kpis", "parity") if key in old and key not in answer.section}
@@ -156,7 +157,10 @@ def late(connection: Connection, monitor: MonitorConfig, open_runs: Sequence[Row
     if not waiting:
         return ""
     shares = {r.start: (max(float(r.labelled), seen.labelled.get(r.start, 0.0)), int(r.rows)) for r in waiting}
-    usual = usual_of([ages for _, final, ages in deployments.triangle(connection, monitor.name) if final]) if after is None else None
+    # Only windows older than every one that waits: of newer ones the quick alone are complete, and would seem to be the usual.
+    oldest = min(r.start for r in open_runs if r.quality_state in ("waiting", "provisional"))
+    settled = deployments.triangle(connection, monitor.name, before=oldest) if after is None else []
+    usual = usual_of([ages for _, final, ages in settled if final])
     return late_labels(usual, shares, {r.start: r.end for r in waiting}, now, after)
 
 

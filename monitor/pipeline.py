@@ -382,8 +382,8 @@ class Pipeline:
         if window.start >= prepared.settings.start:
             Announcer(self.config, prepared).follow(connection, Committed(window, now, labels))
 
-    def relabel(self, name: str, window: Window) -> bool:
-        """Count a window's labels again; a new revision when anything changed."""
+    def relabel(self, name: str, window: Window, others: str | None = None) -> bool:
+        """Count a window's labels again, and measure what lies in ``other`` tables where those have changed; a new revision of what is new."""
         assert self.store is not None
         prepared = self.prepare(name)
         now = self.clock.now()
@@ -395,7 +395,8 @@ class Pipeline:
             kept = [r for r in before if r.family != "quality" and r.rule != "service.labels"]
         section = old.sections.get("quality") or {}
         searched = "weakest" in section and section.get("state") == "final"
-        job = QualityJob(prepared.monitor, prepared.settings, prepared.key, window, now, prepared.binning, searched)
+        measure = others is not None and others != (old.plan or {}).get("others")
+        job = QualityJob(prepared.monitor, prepared.settings, prepared.key, window, now, prepared.binning, searched, measure)
         try:
             answer = renewed(old.sections.get("quality"), before, self.workers.run(job))
             quality = compared(self.store, prepared, self.workers, window, answer.section, answer.counts)
@@ -411,9 +412,9 @@ class Pipeline:
             if current is None or current.id != old.id:
                 return False
             if says_the_same(old.sections.get("quality"), answer.section):
-                connection.execute(_touch(old, now))
+                connection.execute(_touch(old, now, others))
                 return False
-            self._insert_relabelled(connection, prepared, old, kept, answer, now)
+            self._insert_relabelled(connection, prepared, old, kept, answer, now, others)
             self._follow(connection, prepared, window, now, labels=True)
         LOG.info(
             "labels counted", monitor=name, window=iso(window.start), labelled=round(answer.labelled, 3),
@@ -423,6 +424,7 @@ class Pipeline:
 
     def _insert_relabelled(
         self, connection: Connection, prepared: Prepared, old: Row[Any], kept: list[RuleResult], answer: QualityAnswer, now: datetime,
+        others: str | None,
     ) -> None:
         sections = {**old.sections, "quality": answer.section}
         copied = {
@@ -431,6 +433,7 @@ class Pipeline:
                 "contract_hash", "model_versions", "fingerprint", "as_of", "snapshot", "plan",
             )
         }
+        copied["plan"] = with_others(old, others)
         values = copied | {
             "verdict": str(roll_up_sections(sections)), "evaluated_at": now, "config_hash": self.config.hashes.get(old.monitor, ""),
             "labelled": answer.labelled, "labels_checked": now, "quality_state": answer.section["state"],
@@ -474,7 +477,10 @@ class Pipeline:
         )
         seen: Observation = self.workers.run(job)
         changed = [w for w, text in closed.items() if seen.fingerprints.get(w.start, text) != text]
-        return seen, changed, labels_due(open_labels, seen.labelled, now, give_up)
+        due = labels_due(open_labels, seen.labelled, now, give_up)
+        known = {Window(r.start, r.end): (r.plan or {}).get("others") for r in evaluated}
+        moved = [w for w in closed if seen.others.get(w.start, known[w]) != known[w]]
+        return seen, changed, [*due, *(w for w in moved if w not in due)]
 
     def remember(self, prepared: Prepared, seen: Observation, silent: datetime | None) -> None:
         """Store what a look has found; a source that fell silent or spoke again is announced."""
@@ -511,10 +517,15 @@ class Pipeline:
         return found
 
 
-def _touch(old: Row[Any], now: datetime) -> Any:
+def with_others(old: Row[Any], others: str | None) -> dict[str, Any]:
+    """A run's plan with the fingerprint of other tables as it is now."""
+    return {**(old.plan or {}), **({"others": others} if others is not None else {})}
+
+
+def _touch(old: Row[Any], now: datetime, others: str | None) -> Any:
     from monitor.store import tables
 
-    return tables.run.update().where(tables.run.c.id == old.id).values(labels_checked=now)
+    return tables.run.update().where(tables.run.c.id == old.id).values(labels_checked=now, plan=with_others(old, others))
 
 
 def roll_up_sections(sections: dict[str, Any]) -> Verdict:

@@ -296,7 +296,10 @@ class HistoryJob(Job):
 
 @dataclass(frozen=True, slots=True)
 class QualityJob(Job):
-    """Count one window's labels again; its weakest slices unless they are ``searched``. Answer: `QualityAnswer`."""
+    """Count one window's labels again; its weakest slices unless they are ``searched``.
+
+    With ``measure`` business figures and parity, too. Answer: `QualityAnswer`.
+    """
 
     settings: Settings
     key: bytes
@@ -304,6 +307,7 @@ class QualityJob(Job):
     now: datetime
     binning: str
     searched: bool = False
+    measure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +394,7 @@ class ObserveJob(Job):
 class Observation:
     """Newest event and write, fingerprints by window start, labelled share and rows by window start.
 
-    ``unknown_labels`` of the ``label_rows`` since the first open window are of no prediction in the open windows.
+    ``others`` are the fingerprints of business figures and offline features. ``unknown_labels`` of the ``label_rows`` since the first open window are of no prediction in the open windows.
     """
 
     newest_event: datetime | None
@@ -402,6 +406,7 @@ class Observation:
     unknown_labels: int = 0
     label_rows: int = 0
     window_rows: dict[datetime, int] = field(default_factory=dict)
+    others: dict[datetime, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

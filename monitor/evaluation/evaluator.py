@@ -24,8 +24,8 @@ from monitor.evaluation import drift as drifting
 from monitor.evaluation import sections
 from monitor.evaluation.contract import Setting, Usual, bind_contract, judge_contract, lineage_of, nested_of
 from monitor.evaluation.estimates import learn_reference
-from monitor.evaluation.labelled import counted, has_quality, quality_of_run
-from monitor.evaluation.observe import with_others
+from monitor.evaluation.labelled import counted, has_quality, quality_of_run, with_kpis, with_parity
+from monitor.evaluation.observe import others_of
 from monitor.evaluation.quality import Question, asked_for
 from monitor.evaluation.resolve import resolve
 from monitor.evaluation.scan import sample_rows, scan
@@ -272,7 +272,7 @@ class Evaluator:
         monitor, name, stored = job.monitor, job.monitor.columns.timestamp, job.stored
         source = self._source(monitor.source)
         if stored is None:
-            fingerprint = with_others(monitor, source.fingerprint(name, job.window), job.window, self._source)
+            fingerprint = source.fingerprint(name, job.window)
             types = source.types_in(name, job.window)
         else:
             fingerprint, types = stored.fingerprint, dict(stored.plan.get("types", {}))
@@ -291,7 +291,7 @@ class Evaluator:
             scanned = scan(source, plan, types, name, job.window, promised)
             return Scanned(
                 scanned.profile, types, bound, scanned.failed, scanned.unreadable, fingerprint, source.snapshot(),
-                {**lineage, "source": source.lineage(name, job.window) if types else {}, "failed": dict(scanned.failed), "unreadable": dict(scanned.unreadable), "apart": dict(scanned.apart)},
+                {**lineage, "others": others_of(monitor, job.window, self._source), "source": source.lineage(name, job.window) if types else {}, "failed": dict(scanned.failed), "unreadable": dict(scanned.unreadable), "apart": dict(scanned.apart)},
                 scanned.apart, setting,
             )
         found = changes(stored.plan, lineage)
@@ -385,7 +385,10 @@ class Evaluator:
         if not types:
             raise SchemaError(f"monitor {job.monitor.name}: the rows of {job.window} are gone")
         binning = self._binning(job.binning)
-        answer = counted(self._question(job, binning), binning, types, self._source, searched=job.searched)
+        question = self._question(job, binning)
+        answer = counted(question, binning, types, self._source, searched=job.searched)
+        if job.measure:
+            answer = with_parity(with_kpis(answer, question, self._source), question, types, self._source)
         if answer.section["verdict"] == "error" and answer.section.get("reason"):
             raise SchemaError(f"monitor {job.monitor.name}: {answer.section['reason']}")
         return answer

@@ -46,9 +46,7 @@ def quality_of_run(
         answer = beside_stored(monitor, answer, job.stored.quality or {})
     else:
         answer = with_kpis(counted(question, binning, types, open_source, searched=False), question, open_source)
-        if monitor.parity is not None:
-            section, results = judge_parity(monitor, open_source(monitor.source), open_source(monitor.parity.source), question.window, types)
-            answer = added(answer, {"parity": section}, [], results)
+        answer = with_parity(answer, question, types, open_source)
     if wanted(monitor) and profile.rows:
         basis, rows, results = estimated(monitor, binning, profile, profile.outputs, job.calibration, job.uncalibrated or NEVER)
         answer = added(answer, {"estimate": basis}, rows, results)
@@ -85,6 +83,15 @@ def with_kpis(answer: QualityAnswer, question: Question, open_source: Open) -> Q
         return answer
     section, results = judge_kpis(question.monitor, open_source, question.window)
     return added(answer, {"kpis": section}, [], results)
+
+
+def with_parity(answer: QualityAnswer, question: Question, types: dict[str, str], open_source: Open) -> QualityAnswer:
+    """The answer with the parity of logged and offline features."""
+    monitor = question.monitor
+    if monitor.parity is None:
+        return answer
+    section, results = judge_parity(monitor, open_source(monitor.source), open_source(monitor.parity.source), question.window, types)
+    return added(answer, {"parity": section}, [], results)
 
 
 def failed(why: str, state: str, *, labelled: bool = True) -> QualityAnswer:

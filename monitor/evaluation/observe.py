@@ -20,21 +20,16 @@ from monitor.profiling.joining import flat, join_codes
 from monitor.profiling.masks import NOT_COUNTABLE
 
 
-def with_others(monitor: MonitorConfig, text: str, window: Window, open_source: Callable[[Any], Source]) -> str:
-    """The fingerprint of a window's rows, and of the tables of business figures and offline features where there are any.
-
-    One that cannot be looked at changes nothing: the run that needs it says so.
-    """
-    others = [(kpi.source, kpi.timestamp) for kpi in monitor.kpis.values()]
+def others_of(monitor: MonitorConfig, window: Window, open_source: Callable[[Any], Source]) -> str | None:
+    """The fingerprint of the tables of business figures and offline features; None where one cannot be looked at."""
+    tables = [(kpi.source, kpi.timestamp) for kpi in monitor.kpis.values()]
     if monitor.parity is not None and monitor.parity.timestamp is not None:
-        others.append((monitor.parity.source, monitor.parity.timestamp))
-    found = [text]
-    for config, timestamp in others:
-        try:
-            found.append(open_source(config).fingerprint(timestamp, window))
-        except (DriftdError, OSError):
-            found.append("unknown")
-    return text if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
+        tables.append((monitor.parity.source, monitor.parity.timestamp))
+    try:
+        found = [open_source(config).fingerprint(timestamp, window) for config, timestamp in tables]
+    except (DriftdError, OSError):
+        return None
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16] if found else None
 
 
 def observe(job: ObserveJob, source: Source, labels: Source | None, open_source: Callable[[Any], Source]) -> Observation:
@@ -45,10 +40,10 @@ def observe(job: ObserveJob, source: Source, labels: Source | None, open_source:
         prints = {w.start: text for w, text in source.fingerprints(name, job.windows).items()}
     else:
         prints = {w.start: source.fingerprint(name, w) for w in job.windows}
-    prints = {w.start: with_others(job.monitor, prints[w.start], w, open_source) for w in job.windows if w.start in prints}
+    others = {w.start: text for w in job.windows if (text := others_of(job.monitor, w, open_source)) is not None}
     shares: dict[datetime, float] = {}
     seen = job.labels_seen
-    found = Observation(extent.last, extent.written, prints, shares, seen, extent.gap)
+    found = Observation(extent.last, extent.written, prints, shares, seen, extent.gap, others=others)
     if labels is None or not job.labels:
         return found
     try:

@@ -103,11 +103,11 @@ def differing(left: pa.Array, right: pa.Array, name: str, tolerance: float) -> n
     kinds = {logical_type(values.type) for values in (left, right)} - {"null"}
     if kinds <= {"timestamp", "date"} and kinds:
         left, right = (to_micros(v, name) if not pa.types.is_null(v.type) else v.cast(pa.int64()) for v in (left, right))
-        kinds = {"integer"}
+        kinds = set()
     elif "boolean" in kinds and kinds & {"integer", "number"}:
         left, right = (v.cast(pa.int8()) if pa.types.is_boolean(v.type) else v for v in (left, right))
         kinds = {"integer"}
-    if kinds <= {"number", "integer"}:
+    if kinds and kinds <= {"number", "integer"}:
         a, b = floats(left, name), floats(right, name)
         with np.errstate(invalid="ignore"):
             gap = np.abs(a - b) > tolerance * np.maximum(np.maximum(np.abs(a), np.abs(b)), 1.0)

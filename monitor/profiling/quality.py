@@ -27,6 +27,9 @@ from monitor.profiling.values import values_of
 
 TRUE, FALSE = {"1", "true", "yes", "y", "t", "1.0"}, {"0", "false", "no", "n", "f", "0.0"}
 MOST_CLASSES = 200
+ENOUGH = 100
+"""Labelled rows from which it is no chance that no label is a class that is predicted."""
+
 MOST_VERSIONS = 10
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -401,7 +404,7 @@ class _Counter:
         names = sorted({*own[0], *others[0]})
         if len(names) > MOST_CLASSES:
             raise SchemaError(f"{self._asked.label} and {self._asked.prediction} have {len(names)} classes; {MOST_CLASSES} are the most")
-        if own[0] and others[0] and not set(own[0]) & set(others[0]) and len(names) > 2:
+        if (own[1] < len(own[0])).sum() >= ENOUGH and others[0] and not set(own[0]) & set(others[0]) and len(names) > 2:
             shown = "" if {self._asked.label, self._asked.prediction} & self._asked.private else f" ({own[0][0]!r:.40} and {others[0][0]!r:.40}, ..)"
             raise SchemaError(f"no label of {self._asked.label} is a class that {self._asked.prediction} predicts{shown}")
         y, p = (np.append(np.array([names.index(t) for t in texts], np.int64), -1)[codes] for texts, codes in (own, others))

@@ -101,14 +101,17 @@ def label_counts(connection: Connection, monitor: str, since: datetime, until: d
     return tuple({row.start: row.body for row in connection.execute(query.order_by(p.start, p.revision))}.items())
 
 
-def triangle(connection: Connection, monitor: str, count: int = 60) -> list[tuple[datetime, bool, list[float | None]]]:
-    """Start, whether it is final, and by age the share labelled when the window had that age; the newest windows, oldest first.
+def triangle(
+    connection: Connection, monitor: str, count: int = 60, before: datetime | None = None,
+) -> list[tuple[datetime, bool, list[float | None]]]:
+    """Start, whether it is final, and by age the share labelled when the window had that age; the newest windows (``before`` one), oldest first.
 
     Known from when its labels were counted, not from what times they bear: they may be delivered long after those. None at ages before
     the first count.
     """
     r = t.run.c
-    newest = sa.select(r.start).where(r.monitor == monitor, r.current, r.labelled.is_not(None)).order_by(r.start.desc()).limit(count)
+    wanted = [r.monitor == monitor, r.current, r.labelled.is_not(None), *([r.start < before] if before is not None else [])]
+    newest = sa.select(r.start).where(*wanted).order_by(r.start.desc()).limit(count)
     query = sa.select(r.start, r.end, r.current, r.evaluated_at, r.labels_checked, r.labelled, r.quality_state).where(
         r.monitor == monitor, r.labelled.is_not(None), r.start.in_(newest),
     )

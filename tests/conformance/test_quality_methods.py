@@ -411,8 +411,11 @@ def test_classes_of_other_types_meet_or_say_that_they_do_not() -> None:
     labels = pa.table({"id": [1, 2, 3], "label": [0.0, 1.0, float("nan")]})
     found = count_labels(pa.table({"id": [1, 2, 3], "p": [0, 1, 2]}), labels, asked)
     assert (found.counted.whole.classes, found.counted.whole.correct, found.labelled) == (("0", "1", "2"), 2.0, 2)
+    ids = list(range(150))
+    animals = pa.table({"id": ids, "p": ["cat", "dog", "cow"] * 50})
     with pytest.raises(SchemaError, match="no label of label is a class"):
-        count_labels(pa.table({"id": [1, 2, 3], "p": ["cat", "dog", "cat"]}), labels, asked)
+        count_labels(animals, pa.table({"id": ids, "label": [1, 2, 3] * 50}), asked)
+    assert count_labels(animals, pa.table({"id": ids[:5], "label": ["emu"] * 5}), asked).counted.whole.correct == 0
 
 
 def test_rare_events_are_told_apart_by_the_bins() -> None:
@@ -442,3 +445,11 @@ def test_a_release_is_compared_with_the_same_hours_only() -> None:
     days = [hour(random, 1500, slow=1.0) + hour(random, 1500, slow=2.0) for _ in range(7)]
     found = judge([night, *day], [(night, hour(random, 300))], days, Bounds())
     assert (found.together, found.verdict) == (False, "pass")
+
+
+def test_what_was_found_in_the_hours_that_both_served_stands_when_the_old_version_is_gone() -> None:
+    random = np.random.default_rng(14)
+    bad = [hour(random, 300, errors=0.1) for _ in range(5)]
+    old = [hour(random, 300) for _ in range(3)]
+    found = judge(bad, list(zip(bad[:3], old, strict=True)), [], Bounds())
+    assert (found.verdict, found.together) == ("fail", True)

@@ -503,3 +503,36 @@ def test_personal_columns_are_never_shown(tmp_path: Path) -> None:
     text = json.dumps(current(world, 40).sections)
     assert "@x.org" not in text
     assert "it is personal" in text or "is personal: its usual values may not be shown" in text
+
+
+def test_a_table_of_figures_that_grows_or_fails_makes_no_window_be_scanned_again(tmp_path: Path) -> None:
+    def sales(days: int) -> None:
+        times = [START + timedelta(days=d, minutes=10 * i) for d in range(38, days) for i in range(50)]
+        write_table(pa.table({"sold_at": times, "amount": [10.0] * len(times)}), tmp_path / "sales" / "all.parquet")
+
+    sales(41)
+    kpis = {"revenue": {"source": str(tmp_path / "sales"), "timestamp": "sold_at", "value": "amount"}}
+    world = World(tmp_path, Stream(rows=300), kpis=kpis, labels=None)
+    world.days(1)
+    for index in range(41, 45):
+        sales(index + 1)
+        world.day(index)
+    assert [current(world, index).revision for index in range(40, 45)] == [1] * 5
+    assert {quality(world, index)["kpis"]["revenue"]["value"] for index in range(40, 45)} == {500.0}
+    (tmp_path / "sales" / "all.parquet").rename(tmp_path / "elsewhere.parquet")
+    world.clock.advance(timedelta(hours=2))
+    world.app.watch.tick()
+    (tmp_path / "elsewhere.parquet").rename(tmp_path / "sales" / "all.parquet")
+    world.clock.advance(timedelta(hours=2))
+    world.app.watch.tick()
+    assert {quality(world, index)["kpis"]["revenue"]["value"] for index in range(40, 45)} == {500.0}
+
+
+def test_labels_that_stop_for_good_stay_an_alert(tmp_path: Path) -> None:
+    world = World(tmp_path, Stream(rows=200), labels={"source": str(tmp_path / "labels"), "complete": 0.9, "give_up": "90d"})
+    world.days(12)
+    for index in range(52, 64):
+        hold_labels(world, index)
+        if index > 53:
+            assert ("warn", ["service.labels_late"], "open") in opened(world)
+    assert [m for _, m, _ in opened(world)].count(["service.labels_late"]) == 1

@@ -125,16 +125,22 @@ def judge(
 ) -> Watched:
     """The new version's hours against the old one's.
 
-    ``beside`` are the hours that both served, the new version's and the old one's; where they are too few, or less than half of the
-    new version's rows, ``days`` are used: the old version's rows of the same hours of earlier days, one element a day. Then a
-    difference must also exceed that of every one of those days. ``chances`` are the calibrated chances of a positive label by
+    ``beside`` are the hours that both served, the new version's and the old one's. Where they hold less than half of the new version's
+    rows, ``days`` are used, too: the old version's rows of the same hours of earlier days, one element a day. Then a difference must
+    also exceed that of every one of those days; the graver answer counts. ``chances`` are the calibrated chances of a positive label by
     score bin, learned from the old version.
     """
     mine, shared, other = total(new), total([a for a, _ in beside]), total([b for _, b in beside])
-    together = other.rows >= max(bounds.min_rows, TOGETHER * mine.rows) and shared.rows >= 0.5 * mine.rows
-    mine = shared if together else mine
-    days = [] if together else [d for d in days if d.rows >= bounds.min_rows / 4]
-    old = other if together else total(days)
+    found = []
+    if shared.rows >= bounds.min_rows and other.rows >= max(bounds.min_rows, TOGETHER * shared.rows):
+        found.append(_judged(shared, other, [], bounds, chances, together=True))
+    if not found or shared.rows < 0.5 * mine.rows:
+        usable = [d for d in days if d.rows >= bounds.min_rows / 4]
+        found.append(_judged(mine, total(usable), usable, bounds, chances, together=False))
+    return max(reversed(found), key=lambda w: ("insufficient", "pass", "warn", "fail").index(w.verdict))
+
+
+def _judged(mine: Hour, old: Hour, days: Sequence[Hour], bounds: Bounds, chances: Array | None, *, together: bool) -> Watched:
     rows, old_rows = round(mine.rows), round(old.rows)
     if mine.rows < bounds.min_rows or old.rows < bounds.min_rows:
         less = "new" if mine.rows < bounds.min_rows else "old"
