@@ -392,7 +392,7 @@ class ObserveJob(Job):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Newest event and write, fingerprints by window start, labelled share and rows by window start.
+    """Newest event and write, fingerprints by window start, and labelled share by window start.
 
     ``others`` are the fingerprints of business figures and offline features. ``unknown_labels`` of the ``label_rows`` since the first open window are of no prediction in the open windows.
     """
@@ -405,7 +405,6 @@ class Observation:
     usual_gap: float | None = None
     unknown_labels: int = 0
     label_rows: int = 0
-    window_rows: dict[datetime, int] = field(default_factory=dict)
     others: dict[datetime, str] = field(default_factory=dict)
 
 

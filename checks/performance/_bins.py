@@ -12,21 +12,25 @@ from checks.performance.counts import QualityCounts
 BINS = 15
 
 
-def grouped(positive: Array, negative: Array, scores: Array) -> tuple[Array, Array, Array]:
-    """Weight, sum of labels and sum of scores of each bin; a score bin lies in one of them whole."""
-    weight = positive + negative
-    total = float(weight.sum())
-    place = np.minimum(((np.cumsum(weight) - weight / 2) / total * BINS).astype(np.int64), BINS - 1)
-    return tuple(np.bincount(place, weights=part, minlength=BINS) for part in (weight, positive, scores))  # type: ignore[return-value]
+def grouped(counts: QualityCounts) -> tuple[Array, Array, Array] | None:
+    """Weight, sum of labels and sum of scores of each bin that has rows; a score bin lies in one of them whole. None without scores."""
+    if counts.scored <= 0 or (not counts.scores.any() and counts.score_sum):
+        return None
+    weight = counts.positive + counts.negative
+    place = np.minimum(((np.cumsum(weight) - weight / 2) / float(weight.sum()) * BINS).astype(np.int64), BINS - 1)
+    rows, labels, scores = (
+        np.bincount(place, weights=part, minlength=BINS).astype(np.float64) for part in (weight, counts.positive, counts.scores)
+    )
+    used = rows > 0
+    return rows[used], labels[used], scores[used]
 
 
 def calibration_error(counts: QualityCounts) -> Statistic:
     """See `checks.performance.ece`."""
-    if counts.scored <= 0 or (not counts.scores.any() and counts.score_sum):
+    found = grouped(counts)
+    if found is None:
         return Statistic.nothing()
-    weight, labels, scores = grouped(counts.positive, counts.negative, counts.scores)
-    used = weight > 0
-    weight, labels, scores = weight[used], labels[used], scores[used]
+    weight, labels, scores = found
     rows, shares = np.maximum(weight * counts.scale, 2.0), weight / weight.sum()
     chances, rates = np.clip(scores / weight, 0.0, 1.0), labels / weight
     smooth = (labels * counts.scale + 1) / (rows + 2)
@@ -54,11 +58,10 @@ def _debiased(gaps: Array, errors: Array, shares: Array) -> Array:
 
 def murphy(counts: QualityCounts, part: str) -> Statistic:
     """Reliability or resolution, see their files."""
-    if counts.scored <= 0 or (not counts.scores.any() and counts.score_sum):
+    found = grouped(counts)
+    if found is None:
         return Statistic.nothing()
-    weight, labels, scores = grouped(counts.positive, counts.negative, counts.scores)
-    used = weight > 0
-    weight, labels, scores = weight[used], labels[used], scores[used]
+    weight, labels, scores = found
     value = float(_part(weight, labels, scores, part, counts.scale))
     random = np.random.default_rng(SEED)
     rows = np.maximum(np.round(weight * counts.scale), 1).astype(np.int64)

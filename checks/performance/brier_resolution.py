@@ -16,7 +16,7 @@ def brier_resolution(counts: QualityCounts) -> Statistic:
     -----
     Over 15 bins of equal mass; reliability less resolution plus uncertainty, ``m (1 - m)`` of the mean label m, is the Brier
     score up to the spread of scores inside a bin. The chance part of both, from noise in the bins' mean labels, is taken off.
-    The 95% interval is from 200 Poisson resamples.
+    The 95% interval is from 200 draws of the bins' labels.
 
     References
     ----------

@@ -43,10 +43,6 @@ MOST_ROWS = 2_000_000
 GROUPS = 10
 """Windows are kept in so many groups: two for each fold of the cross-validation."""
 
-ENOUGH = 0.5
-"""Share of the reference rows that must have labels: else those that have them may not be like the others."""
-
-
 def wanted(monitor: MonitorConfig) -> bool:
     """Whether there is anything to estimate from."""
     return monitor.quality.estimate and monitor.labels is not None and monitor.columns.id is not None and (
@@ -181,4 +177,4 @@ def _rows(monitor: MonitorConfig, name: str, counts: QualityCounts) -> tuple[lis
     return rows, results
 
 
-__all__ = ["ENOUGH", "calibrator_of", "estimated", "learn_reference", "wanted"]
+__all__ = ["calibrator_of", "estimated", "learn_reference", "wanted"]

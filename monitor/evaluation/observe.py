@@ -73,7 +73,6 @@ def _shares(job: ObserveJob, source: Source, labels: Source, span: Window, seen:
     known = flat(table, identifier)
     column = job.monitor.columns.id or ""
     shares: dict[datetime, float] = {}
-    sizes: dict[datetime, int] = {}
     unmatched = np.ones(len(known), bool)
     for window in job.labels:
         rows = read_table(source, [column], job.monitor.columns.timestamp, window)
@@ -83,7 +82,6 @@ def _shares(job: ObserveJob, source: Source, labels: Source, span: Window, seen:
         there = np.zeros(max(int(codes.max(initial=-1)), int(label_codes.max(initial=-1))) + 2, bool)
         there[label_codes[label_codes >= 0]] = True
         shares[window.start] = float(there[codes[codes >= 0]].sum()) / rows.num_rows
-        sizes[window.start] = rows.num_rows
         there[:] = False
         there[codes[codes >= 0]] = True
         unmatched &= ~(there[np.maximum(label_codes, 0)] & (label_codes >= 0))
@@ -99,4 +97,4 @@ def _shares(job: ObserveJob, source: Source, labels: Source, span: Window, seen:
             unmatched &= ~np.isin(label_codes, codes[codes >= 0])
     if timed is None:
         unmatched[:] = False
-    return replace(seen, labelled=shares, window_rows=sizes, unknown_labels=int(unmatched.sum()), label_rows=len(known))
+    return replace(seen, labelled=shares, unknown_labels=int(unmatched.sum()), label_rows=len(known))
