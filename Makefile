@@ -24,7 +24,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.install: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -c constraints.txt -e '.[evidently,sql,delta,demo,dev]'
+	$(PIP) -c constraints.txt -e '.[evidently,sql,delta,apprise,demo,dev]'
 	@touch $@ $(VENV)/.demo
 
 install: $(VENV)/.install

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,18 +15,22 @@ from checks.core.window import Window, iso
 from monitor.alerting import incidents as rules
 from monitor.alerting import messages
 from monitor.alerting.drift import WATCH_AGAIN, watch_notice
-from monitor.alerting.fold import DRIFT_RULE, DRIVER, Accepted, Begun, Episode, Policy, WindowResults, fold
-from monitor.alerting.rollback import FAMILIES, Evidence, Proposal, Witness, not_after, propose, propose_release
-from monitor.config.model import Config, MonitorConfig
+from monitor.alerting.fold import DRIFT_RULE, DRIVER, Accepted, Begun, Episode, WindowResults, fold
+from monitor.alerting.retraction import refuted
+from monitor.alerting.rollback import code_of, effect
+from monitor.alerting.scopes import wait
+from monitor.config.model import Config
+from monitor.policy import policy_of
 from monitor.ports import RuleResult
+from monitor.posting import Post, destinations, let_go, live_since, request_actions, send
 from monitor.prepare import Prepared
+from monitor.proposals import ROLLED_BACK, Proposals
+from monitor.shared import Sources
 from monitor.store import incidents, outbox, runs
 from monitor.store.store import audit
 
 LOOK_BACK = 20
-ROLLED_BACK = timedelta(days=16)
-"""How far back results are folded where drift is decided once a day."""
-
+HOUR = timedelta(hours=1)
 SILENCE = "service.silence"
 LABELS_LATE, LABELS_UNKNOWN = "service.labels_late", "service.labels_unknown"
 DEPLOYMENT = "service.deployment"
@@ -35,20 +39,15 @@ PLATFORM_RULES = frozenset({"service.no_data", "service.error", "service.labels"
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What was just committed: a window's run, or (``labels``) a recount of its labels."""
+    """What was just committed: a window's run, or (``labels``) a recount of its labels, or nothing of a window at all.
+
+    ``due`` says that a window was evaluated in its turn: what an old one says waits until the monitor has caught up.
+    """
 
     window: Window
     now: datetime
     labels: bool
-
-
-def policy_of(monitor: MonitorConfig, length: timedelta) -> Policy:
-    """How many windows fire and clear, from the configuration."""
-    fire = (1, 1) if length >= timedelta(hours=6) else (2, 3)
-    if monitor.alerts.fire != "auto":
-        need, _, of = monitor.alerts.fire.partition(" of ")
-        fire = (int(need), int(of))
-    return Policy(fire, monitor.alerts.clear)
+    due: bool = False
 
 
 class Announcer:
@@ -59,6 +58,7 @@ class Announcer:
         self._prepared = prepared
         self._monitor = prepared.monitor
         self._length = timedelta(seconds=prepared.settings.size_seconds)
+        self._proposals = Proposals(config, prepared)
 
     def follow(self, connection: Connection, done: Committed) -> None:
         """Fold the monitor's windows and announce what changed."""
@@ -71,7 +71,8 @@ class Announcer:
         openers |= frozenset(incidents.tokens(connection, name))
         accepted += [Accepted(a.family, a.until, reason_of(a.kind)) for a in incidents.acceptances(connection, name) if a.until >= since]
         folded = fold(windows, policy_of(self._monitor, self._length), openers, accepted, going_on)
-        transitions, matched = rules.diff(folded.episodes, known, since)
+        unsure = frozenset(k.id for k in known if not refuted(k.first, k.last, k.members, windows))
+        transitions, matched = rules.diff(folded.episodes, known, since, unsure)
         created: dict[int, int] = {}
         for incident, current in matched.items():
             self._refresh(connection, incident, current, since)
@@ -92,13 +93,37 @@ class Announcer:
             if transition.type == rules.WITHDRAWN:
                 incidents.update(connection, incident, state="withdrawn", closed_at=done.now, reason=transition.why)
             if episode is not None and transition.type in (rules.FIRED, rules.UPDATED):
-                self._rollback(connection, incident, episode, windows, done)
-            self.announce(connection, incident, transition.type, done, transition.why)
+                self._proposals.consider(connection, incident, windows, done.now)
+            if not (episode is not None and episode.flapping and transition.type == rules.UPDATED and self._said(connection, incident, done.now)):
+                self.announce(connection, incident, transition.type, done, transition.why)
         announced = {t.incident for t in transitions}
         for incident, current in matched.items():
-            if incident not in announced and current.closed is None and self._rollback(connection, incident, current, windows, done):
+            if incident not in announced and current.closed is None and self._proposals.consider(connection, incident, windows, done.now):
                 self.announce(connection, incident, rules.UPDATED, done, "rollback decided")
         incidents.save_alerts(connection, name, folded.rules, done.now)
+        for incident, why in self._effects(connection, windows, done.now):
+            self.announce(connection, incident, rules.UPDATED, done, why)
+        if transitions:
+            Sources(self._config).gather(connection, name, done.now)
+
+    @staticmethod
+    def _said(connection: Connection, incident: int, now: datetime) -> bool:
+        """Whether anything of an incident that flaps was said within the hour, other than that it got graver."""
+        last = incidents.last_said(connection, incident)
+        return last is not None and now - last < HOUR
+
+    def _effects(self, connection: Connection, windows: Sequence[WindowResults], now: datetime) -> list[tuple[int, str]]:
+        """Verification B: after a verified rollback, whether what it was for is within limits again."""
+        found = []
+        policy = policy_of(self._monitor, self._length)
+        for row in incidents.rollbacks(connection, self._monitor.name, ("verified",)):
+            incident = incidents.get(connection, row.incident_id)
+            members = {m["rule"] for m in incident.facts.get("members", []) if m["verdict"] == "fail"} or set(incident.members)
+            state, detail = effect(windows, members, row.confirmed_at, policy.clear_of(incident.family), self._monitor.quality.min_rows)
+            if state and incidents.move_rollback(connection, row, state=state, detail=detail):
+                audit(connection, now, "driftd", f"rollback.{state}", {"rollback": row.id, "incident": row.incident_id, "detail": detail})
+                found.append((row.incident_id, f"rollback {state.replace('_', ' ')}: {detail}"))
+        return found
 
     def held_back(self, connection: Connection, window: Window, section: dict[str, Any], now: datetime) -> None:
         """Say once, when drift begins to be held back for want of tokens, what is held back."""
@@ -122,17 +147,23 @@ class Announcer:
         Each is announced once; a graver ``severity`` is an update. Answers the open incident.
         """
         done = Committed(window, now, False)
-        mine = next((r for r in incidents.listing(connection, "open", self._monitor.name) if r.members == [rule]), None)
+        same = [r for r in incidents.listing(connection, monitor=self._monitor.name) if r.members == [rule]]
+        mine = next((r for r in same if r.state == "open"), None)
         if not reason:
+            if mine is None and same and same[0].facts.get("closed_by_hand"):
+                incidents.update(connection, same[0].id, facts={**same[0].facts, "closed_by_hand": False})
             if mine is not None:
                 incidents.update(connection, mine.id, state="closed", closed_at=now, closed_window=window.end, reason="resolved")
                 self.announce(connection, mine.id, rules.RESOLVED, done, why)
             return None
+        if mine is None and same and same[0].facts.get("closed_by_hand"):
+            return None  # a person has closed it: it is not said again before it was over once
         result = RuleResult(rule, "service", severity, reason=reason)
         episode = Episode("service", window.start, window.start, Verdict(severity), {rule: result}, [window.start])
         if mine is None:
             incident = self._create(connection, episode, now)
             self.announce(connection, incident, rules.FIRED, done, "")
+            Sources(self._config).gather(connection, self._monitor.name, now)
             return incident
         if mine.severity == "warn" and severity == "fail":
             incidents.update(connection, mine.id, **self._values(episode) | {"first_window": mine.first_window})
@@ -156,16 +187,7 @@ class Announcer:
             return None  # a person has closed it: what they know of the release stands
         known = next((r.id for r in mine if r.state == "open"), None)
         incident = known or self._create(connection, episode, now)
-        mode = self._monitor.rollback.effective_mode
-        decided = False
-        old = incidents.rollback_of(connection, incident)
-        if mode != "off" and (old is None or old.state == "blocked"):
-            since = max(now - ROLLED_BACK, self._prepared.settings.start)
-            windows = [WindowResults(w, found) for w, found in runs.results_since(connection, self._monitor.name, since)]
-            proposal = propose_release(
-                self._evidence(connection, incident, episode, windows, now), watched.version, watched.previous, watched.first_seen, sentence
-            )
-            decided = self._decided(connection, incident, old, episode, proposal, mode, now)
+        decided = self._proposals.consider_release(connection, incident, watched, sentence, now)
         if known is None or decided:
             self.announce(connection, incident, rules.FIRED if known is None else rules.UPDATED, Committed(window, now, False), "" if known is None else "rollback decided")
         return incident
@@ -179,6 +201,7 @@ class Announcer:
             "severity": str(episode.severity), "headline": messages.headline(episode.family, members, run_sentence),
             "first_window": episode.first, "last_window": episode.last, "windows": len(episode.windows),
             "members": list(episode.members), "facts": {"members": [asdict(m) for m in members], "sentence": run_sentence},
+            "flapping": int(episode.flapping),
         }
 
     def _create(self, connection: Connection, episode: Episode, now: datetime) -> int:
@@ -204,18 +227,30 @@ class Announcer:
         """Append to the announced log and put a message for every channel of the owner into the outbox."""
         row = incidents.get(connection, incident)
         facts = self._facts(connection, row, kind, done, why)
+        before = incidents.last_said(connection, incident)
+        sequence, body = incidents.append(connection, incident, kind, done.now, lambda number: messages.payload(replace(facts, sequence=number)))
+        text = messages.text(replace(facts, sequence=sequence))
+        post = Post(row, kind, sequence, body, text, done.now)
+        post_at = self._post_at(kind, why, before, done.now)
+        ended = self._prepared.end is not None and self._prepared.end <= done.now
+        held = f"catchup:{row.monitor}" if done.due and facts.delayed and not ended else ""
+        send(connection, self._config, post, destinations(self._config, row, self._monitor.owner), post_at, held)
+        if post_at <= done.now:
+            outbox.hasten(connection, incident, done.now)
+        if kind in (rules.FIRED, rules.UPDATED):
+            request_actions(connection, self._monitor, row, done.now, (facts.window.start, facts.window.end))
 
-        def payload(sequence: int) -> dict[str, Any]:
-            return messages.payload(_with(facts, sequence))
+    def _post_at(self, kind: str, why: str, before: datetime | None, now: datetime) -> datetime:
+        """When a message may leave: that of a shared source waits for its siblings, new members for the group interval."""
+        if kind == rules.FIRED and len(self._config.sharing(self._monitor.name)) > 1:
+            return now + wait(self._length)
+        if kind == rules.UPDATED and why.startswith("also ") and before is not None:
+            return max(now, before + wait(self._length))
+        return now
 
-        sequence, body = incidents.append(connection, incident, kind, done.now, payload)
-        owner = self._config.owners.get(row.owner) or self._config.owners[self._monitor.owner]
-        text = messages.text(_with(facts, sequence))
-        for channel in owner.route(row.severity):
-            outbox.add(
-                connection, incident=incident, sequence=sequence, destination=channel, kind="alert", payload=body, text=text,
-                now=done.now,
-            )
+    def caught_up(self, connection: Connection, now: datetime) -> None:
+        """After a look has done all that was due: let go what waited for it, as one summary of what came and went."""
+        let_go(connection, self._config, f"catchup:{self._monitor.name}", f"while {self._monitor.name} was catching up", now)
 
     def _facts(self, connection: Connection, row: Row[Any], kind: str, done: Committed, why: str) -> messages.Facts:
         start = row.last_window
@@ -240,7 +275,11 @@ class Announcer:
             rollback=_rollback_facts(rollback) if rollback is not None else None,
             tokens=int(balance(monitor.drift.budget, incidents.tokens(connection, monitor.name), window.start)),
             runbook=monitor.runbook, public_url=self._config.public_url, report=report_name(monitor.name, window),
-            delayed=done.now - newest > late,
+            delayed=done.now - newest > late, live_since=live_since(runs.recent_runs(connection, row.monitor, limit=60)),
+            flapping=bool(row.flapping), opened_at=row.opened_at, others=[
+                f"INC-{o.id} ({o.family})" for o in incidents.open_of(connection, [row.monitor])
+                if o.id != row.id and o.family in ("contract", "data") and row.family not in ("contract", "data") and o.last_window >= row.first_window
+            ],
             contract_change=runs.contract_change(connection, row.monitor, start) if row.family == "contract" else None,
         )
 
@@ -256,95 +295,6 @@ class Announcer:
             elif section["verdict"] not in ("warn", "fail"):
                 unknown.append(f"{key} ({section.get('state') or section['verdict']})")
         return normal, unknown
-
-    # -- rollback
-
-    def _evidence(
-        self, connection: Connection, incident: int, episode: Episode, windows: list[WindowResults], now: datetime,
-    ) -> Evidence:
-        monitor, config = self._monitor, self._monitor.rollback
-        failing = tuple(rule for rule, result in episode.members.items() if result.verdict == "fail") or tuple(episode.members)
-        first = windows[0].window.start if windows else episode.first
-        by_start = {row.start: row for row in runs.recent_runs(connection, monitor.name, since=first)}
-        witnesses = []
-        for item in windows:
-            row = by_start.get(item.window.start)
-            if row is None:
-                continue
-            found = {r.rule: r.verdict for r in item.results if r.rule in failing}
-            enough = all(r.n >= monitor.quality.min_rows for r in item.results if r.rule in failing and r.verdict == "fail")
-            witnesses.append(Witness(item.window, dict(row.model_versions), row.verdict, found, row.rows, enough))
-        past = [r for r in incidents.rollbacks(connection) if r.dispatched_at is not None]
-        mine = [(r.dispatched_at, r.from_version, r.to_version) for r in reversed(past) if r.monitor == monitor.name]
-        policy = policy_of(monitor, self._length)
-        return Evidence(
-            episode.family, str(episode.severity), failing, policy.fire, policy.clear, witnesses, now, self._length,
-            self._prepared.lateness, config.attribution, config.cooldown, config.to_version, config.fallback,
-            frozenset(config.bad_versions), mine, sum(now - r.dispatched_at < timedelta(days=1) for r in past),
-            kill_switch(self._config), str(incidents.get(connection, incident).hold_by), compared=self._compared(connection, now),
-        )
-
-    def _compared(self, connection: Connection, now: datetime) -> Mapping[str, Any] | None:
-        """The newest comparison of two versions that served together, where a window of the last days has one."""
-        row = runs.section_before(connection, self._monitor.name, now, "quality")
-        return row[1].get("compared") if row is not None else None
-
-    def _rollback(
-        self, connection: Connection, incident: int, episode: Episode, windows: list[WindowResults], done: Committed,
-    ) -> bool:
-        """Decide on a rollback for an open incident; True when it was decided just now."""
-        config = self._monitor.rollback
-        mode = config.effective_mode
-        if mode == "off" or episode.closed is not None or episode.family not in FAMILIES:
-            return False
-        old = incidents.rollback_of(connection, incident)
-        if old is not None and old.state != "blocked":
-            return False
-        if str(episode.severity) != "fail":
-            return False
-        proposal = propose(self._evidence(connection, incident, episode, windows, done.now))
-        return self._decided(connection, incident, old, episode, proposal, mode, done.now)
-
-    def _decided(
-        self, connection: Connection, incident: int, old: Row[Any] | None, episode: Episode, proposal: Proposal, mode: str, now: datetime,
-    ) -> bool:
-        """Keep what the guards say; True when they allow it."""
-        if not proposal.allowed:
-            state, limit = "blocked", None
-        else:
-            state = {"dry_run": "dry_run", "approve": "awaiting_approval", "auto": "requested"}[mode]
-            limit = not_after(now, self._length)
-        self._save(connection, incident, old, episode, proposal, mode, state, now, limit)
-        return state != "blocked"
-
-    def _save(
-        self, connection: Connection, incident: int, old: Row[Any] | None, episode: Episode, proposal: Proposal, mode: str,
-        state: str, now: datetime, limit: datetime | None,
-    ) -> None:
-        name = self._monitor.name
-        payload = {
-            "type": "rollback.requested", "timestamp": iso(now),
-            "data": {
-                "incident": f"INC-{incident}", "monitor": name, "from_version": proposal.from_version,
-                "to_version": proposal.to_version, "expected_current_version": proposal.from_version,
-                "reason": messages.headline(episode.family, list(episode.members.values()), ""),
-                "not_after": iso(limit) if limit else None, "dry_run": mode == "dry_run",
-            },
-        }
-        detail = next((g.detail for g in proposal.guards if not g.passed), "every guard passed")
-        webhook_id = outbox.idempotency_key(incident, 0, f"rollback:{name}")
-        rollback = incidents.save_rollback(
-            connection, old.id if old is not None else None, incident_id=incident, monitor=name, mode=mode, state=state,
-            from_version=proposal.from_version, to_version=proposal.to_version, guards=[asdict(g) for g in proposal.guards],
-            payload=payload, webhook_id=webhook_id, created_at=now, not_after=limit, detail=detail,
-        )
-        body = {"rollback": rollback, "incident": incident, "state": state, "guards": [asdict(g) for g in proposal.guards]}
-        audit(connection, now, "driftd", f"rollback.{state}", body)
-        if state == "requested":
-            outbox.add(
-                connection, incident=incident, sequence=0, destination=f"rollback:{name}", kind="rollback", payload=payload,
-                text="", now=now, not_after=limit,
-            )
 
 
 def _from_before(
@@ -369,7 +319,7 @@ def _from_before(
 
 def reason_of(kind: str) -> str:
     """Why an incident that a person accepted is closed."""
-    return {"accept": "accepted", "false-alarm": "false alarm"}.get(kind, kind)
+    return {"accept": "accepted", "false-alarm": "false alarm", "resolve": "resolved by hand"}.get(kind, kind)
 
 
 def deployment_rule(version: str) -> str:
@@ -382,22 +332,12 @@ def is_beside(members: Sequence[str]) -> bool:
     return all(m in (SILENCE, LABELS_LATE, LABELS_UNKNOWN) or m.startswith(f"{DEPLOYMENT}[") for m in members) and bool(members)
 
 
-def _with(facts: messages.Facts, sequence: int) -> messages.Facts:
-    from dataclasses import replace
-
-    return replace(facts, sequence=sequence)
-
-
 def _rollback_facts(row: Row[Any]) -> dict[str, Any]:
     return {
+        "code": code_of(row.payload_hash) if row.state == "awaiting_approval" else None, "expires": iso(row.expires_at) if row.expires_at else None,
         "mode": row.mode, "state": row.state, "from_version": row.from_version, "to_version": row.to_version, "detail": row.detail,
         "not_after": iso(row.not_after) if row.not_after else None,
     }
-
-
-def kill_switch(config: Config) -> bool:
-    """Whether the file that stops every rollback is there."""
-    return config.kill_switch is not None and (config.path.parent / config.kill_switch).exists()
 
 
 def report_name(monitor: str, window: Window) -> str:

@@ -91,7 +91,7 @@ class App:
     def close(self) -> None:
         self.watch.stop()
         self.workers.close()
-        self.watch.release()
+        self.watch.close()
         self.store.close()
 
 
@@ -104,7 +104,8 @@ def build(
 
     clock = clock or system_clock()
     store = Store(config.store)
-    workers = workers or WorkerPool()
+    limits = config.workers
+    workers = workers or WorkerPool(limits.count, limits.time.total_seconds(), float(limits.memory_mb))
     write: Callable[[str, Window], None] | None = None
     watch = Watch(config, store, workers, clock, channels if channels is not None else senders(config), None)
     if reports:

@@ -6,35 +6,35 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
-from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from checks.core.errors import DriftdError, SourceError, StoreError, WorkerError
 from checks.core.window import Window, iso
-from monitor.alerting.incidents import UPDATED
 from monitor.alerting.silence import silent_since
-from monitor.announce import Announcer, Committed, kill_switch
+from monitor.announce import Announcer
 from monitor.clock import Clock
 from monitor.config.model import Config
+from monitor.delivery.calls import action_senders
 from monitor.delivery.rollback import RollbackDispatcher
 from monitor.delivery.worker import OutboxWorker
 from monitor.deployments import DeploymentWatch
 from monitor.pipeline import LeaseLost, Pipeline
-from monitor.ports import Observation, Sender, VersionsJob, Workers
+from monitor.ports import Observation, Sender, Workers
 from monitor.prepare import Prepared
 from monitor.schedule import retry_wait
-from monitor.store import incidents, runs
 from monitor.store.store import Store, holds_lease, reclaim, release_lease, take_lease
+from monitor.upkeep import Upkeep
+from monitor.verification import Verification
 
 LOG = structlog.get_logger("driftd.daemon")
 LEASE = timedelta(seconds=60)
-ENOUGH_ROWS = 20
-VERIFIED_SHARE = 0.95
-
 ReportWriter = Callable[[str, Window], None]
+
+
+class Quarantined(DriftdError):
+    """A monitor's scan broke its limit of time or memory: it is left alone for a while, and the others go on."""
 
 
 class Watch:
@@ -63,10 +63,13 @@ class Watch:
         self.stopping = self.pipeline.aborting
         self.progress: dict[str, datetime] = {}
         self.problems: dict[str, str] = {}
-        self.outbox = OutboxWorker(store, lambda: self._senders, clock, self.owner)
+        self._actions = action_senders(config.monitors)
+        self.upkeep = Upkeep(store, self.pipeline, clock, lambda: self._senders)
+        self.verification = Verification(store, self.pipeline, workers, clock)
+        self.outbox = OutboxWorker(store, lambda: {**self._senders, **self._actions}, clock, self.owner, self.upkeep.dead_letter)
         self.deployments = DeploymentWatch(store, workers, clock, self.pipeline.calibrations, lambda: self.config, self.pipeline.fenced)
         self.rollbacks = RollbackDispatcher(
-            store, lambda: self.config.monitors, clock, self.owner, self._rollback_changed, self._recheck,
+            store, lambda: self.config.monitors, clock, self.owner, self.verification.changed, self.verification.recheck,
         )
 
     @property
@@ -77,6 +80,7 @@ class Watch:
         """Go on with another configuration."""
         self.pipeline.config = config
         self._senders = dict(senders)
+        self._actions = action_senders(config.monitors)
         self._look_at.clear()
 
     def writes_reports(self, report: ReportWriter) -> None:
@@ -97,10 +101,16 @@ class Watch:
             return [n for n in self.config.monitors if self._look_at.get(n, now) <= now and n not in self._busy]
 
     def tick(self) -> None:
-        """Look at every due monitor, one after the other, and deliver."""
+        """Look at every due monitor, one after the other, do what time asks for, and deliver."""
         for name in self.due_monitors():
             self.look(name)
+        self.keep_up()
         self.deliver()
+
+    def keep_up(self) -> None:
+        """Reminders, ends of silences, and what else is due because time has passed."""
+        self.upkeep.tick()
+        self.progress["keep_up"] = self.clock.now()
 
     def look(self, name: str) -> None:
         """Everything that is due for one monitor; what goes wrong is recorded and stops no other."""
@@ -200,10 +210,15 @@ class Watch:
                 done = self.pipeline.relabel(name, window, others.get(window.start))
             else:
                 done = bool(self.pipeline.evaluate(name, window))
+                if name in self.pipeline.over_limit:
+                    raise Quarantined(f"quarantined: {self.pipeline.over_limit.pop(name)}")
             if done and self._report is not None:
                 self._write_report(name, window)
+        with self.store.write() as connection:
+            self.pipeline.fenced(connection, name)
+            Announcer(self.config, prepared).caught_up(connection, self.clock.now())
         if not unseen:
-            self._verify(prepared)
+            self.verification.look(prepared, self.rollbacks, self.deliver)
         return unseen
 
     def _watch_versions(self, prepared: Prepared) -> None:
@@ -229,62 +244,16 @@ class Watch:
 
     # -- delivering
 
-    def deliver(self) -> None:
-        """Send what is due and follow the rollbacks."""
+    def deliver(self, *, wait: bool = True) -> None:
+        """Send what is due and follow the rollbacks; without ``wait`` the messages leave in threads of their own."""
         with self._delivering:
-            self._deliver()
-
-    def _deliver(self) -> None:
-        try:
-            self.outbox.deliver_due()
-            self.rollbacks.run()
-            self.outbox.deliver_due()
-            self.progress["deliver"] = self.clock.now()
-        except StoreError as error:
-            LOG.error("not delivered", reason=str(error))
-
-    def _rollback_changed(self, connection: Connection, incident: int, why: str) -> None:
-        row = incidents.get(connection, incident)
-        prepared = self.pipeline.known(row.monitor)
-        if prepared is not None:
-            run = runs.current_run(connection, row.monitor, row.last_window)
-            window = Window(run.start, run.end) if run is not None else prepared.grid.at(row.last_window)
-            done = Committed(window, self.clock.now(), True)
-            Announcer(self.config, prepared).announce(connection, incident, UPDATED, done, why)
-
-    def _recheck(self, connection: Connection, rollback: Row[Any]) -> str:
-        """The guards that can have changed since the decision."""
-        incident = incidents.get(connection, rollback.incident_id)
-        if kill_switch(self.config):
-            return "the kill switch is set"
-        if incident.hold_by:
-            return f"held by {incident.hold_by}"
-        if incident.state != "open":
-            return f"the incident is {incident.state}"
-        newest = runs.recent_runs(connection, rollback.monitor, limit=1)
-        versions = newest[0].model_versions if newest else {}
-        if versions and rollback.from_version not in versions:
-            return f"{rollback.from_version} does not serve any more"
-        return ""
-
-    def _verify(self, prepared: Prepared) -> None:
-        """Verification A: after the grace, at least 95% of prediction rows carry the target version."""
-        with self.store.read() as connection:
-            waiting = [r for r in incidents.rollbacks(connection, prepared.monitor.name) if r.state == "confirmed"]
-        for row in waiting:
-            since = row.confirmed_at + prepared.monitor.rollback.settle
-            now = self.clock.now()
-            if now <= since:
-                continue
-            versions: dict[str, int] = self.workers.run(VersionsJob(prepared.monitor, since, now))
-            rows = sum(versions.values())
-            if rows < ENOUGH_ROWS:
-                continue
-            share = versions.get(row.to_version, 0) / rows
-            state = "verified" if share >= VERIFIED_SHARE else "failed"
-            detail = f"{share:.0%} of {rows} rows since {iso(since)} carry {row.to_version}"
-            self.rollbacks.set_state(row, state, detail)
-            self.deliver()
+            try:
+                self.outbox.deliver_due(wait=wait)
+                self.rollbacks.run()
+                self.outbox.deliver_due(wait=wait)
+                self.progress["deliver"] = self.clock.now()
+            except StoreError as error:
+                LOG.error("not delivered", reason=str(error))
 
     # -- beginning and ending
 
@@ -294,6 +263,14 @@ class Watch:
             ended = reclaim(connection, _dead_here)
         if ended:
             LOG.info("leases of a dead daemon ended", leases=ended)
+
+    def close(self) -> None:
+        """Give everything back: what is claimed of messages, and the monitors."""
+        try:
+            self.outbox.close()
+        except DriftdError as error:
+            LOG.warning("messages not released", reason=str(error))
+        self.release()
 
     def release(self) -> None:
         """Give the leases back, so that another daemon need not wait for them to run out."""

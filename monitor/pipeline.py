@@ -10,13 +10,15 @@ from typing import Any
 import structlog
 from sqlalchemy.engine import Connection, Row
 
-from checks.core.errors import DriftdError, PlanChanged, SourceError, StoreError, WorkerError
+from checks.core.errors import DriftdError, LimitError, PlanChanged, SourceError, StoreError, WorkerError
 from checks.core.result import Verdict, roll_up
 from checks.core.window import Window, iso
 from contracts.parse import MOST_HISTORY
 from monitor import __version__
+from monitor.alerting.definition import defined
 from monitor.alerting.drift import decide, raised, settled
 from monitor.alerting.fold import DEFERRED, DRIFT_RULE
+from monitor.alerting.inhibition import STRUCTURAL, inhibit
 from monitor.alerting.violations import beside
 from monitor.announce import LABELS_LATE, LABELS_UNKNOWN, Announcer, Committed
 from monitor.clock import Clock
@@ -66,6 +68,7 @@ class Pipeline:
         self.clock = clock
         self.owner = owner
         self.fences: dict[str, int] = {}
+        self.over_limit: dict[str, str] = {}
         self.calibrations = Calibrations(store, workers, clock)
         self._prepared: dict[str, tuple[str, Prepared]] = {}
         self._key: bytes | None = None
@@ -294,6 +297,8 @@ class Pipeline:
         except (SourceError, WorkerError, DriftdError) as error:
             if isinstance(error, (StoreError, LeaseLost, PlanChanged)) or self.aborting.is_set() or stored is not None:
                 raise  # a scan that was ended on purpose says nothing of the window
+            if isinstance(error, LimitError):
+                self.over_limit[name] = str(error)
             return self._commit_error(prepared, window, str(error), notify)
         now = self.clock.now()
         with self.store.write() as connection:
@@ -315,7 +320,7 @@ class Pipeline:
                 "quality_state": (outcome.sections["quality"] or {}).get("state", ""), "sections": outcome.sections,
                 "snapshot": outcome.snapshot, "plan": outcome.plan,
             }
-            results = [*outcome.results, RuleResult("service.error", "service", "pass")]
+            results = judged(prepared.monitor, outcome)
             _, revision = runs.insert_run(connection, values, results, outcome.violations)
             save = runs.save_profiles
             save(connection, name, prepared.binning_hash, "window", revision, [ProfiledWindow(window, outcome.rows, outcome.profile)])
@@ -380,7 +385,7 @@ class Pipeline:
 
     def _follow(self, connection: Connection, prepared: Prepared, window: Window, now: datetime, *, labels: bool) -> None:
         if window.start >= prepared.settings.start:
-            Announcer(self.config, prepared).follow(connection, Committed(window, now, labels))
+            Announcer(self.config, prepared).follow(connection, Committed(window, now, labels, due=not labels))
 
     def relabel(self, name: str, window: Window, others: str | None = None) -> bool:
         """Count a window's labels again, and measure what lies in ``other`` tables where those have changed; a new revision of what is new."""
@@ -440,7 +445,9 @@ class Pipeline:
             "driftd_version": __version__, "sections": sections, "error": "",
         }
         violations = (sections.get("contract") or {}).get("violations", [])
-        _, revision = runs.insert_run(connection, values, [*raised(kept, sections), *answer.results], violations)
+        limits: dict[str, dict[str, Any]] = {"quality": {n: limit.model_dump() for n, limit in prepared.monitor.quality.limits.items()}}
+        named = defined(answer.results, limits, ())
+        _, revision = runs.insert_run(connection, values, [*raised(kept, sections), *named], violations)
         counts = ProfiledWindow(Window(old.start, old.end), old.rows, answer.counts)
         runs.save_profiles(connection, old.monitor, old.binning, "quality", revision, [counts])
 
@@ -515,6 +522,18 @@ class Pipeline:
         if strange is not None:  # that no label at all has a prediction is said for itself; else only beside labels that are late
             found[LABELS_UNKNOWN] = strange[1] if never and strange[0] > NEARLY_ALL else ""
         return found
+
+
+def judged(monitor: MonitorConfig, outcome: Outcome) -> list[RuleResult]:
+    """The results as they are kept: what something graver explains is inhibited, and every limit has its name."""
+    data = outcome.sections.get("data") or {}
+    broken = [f["column"] for f in data.get("findings", []) if f["kind"] in STRUCTURAL and f["column"]]
+    limits: dict[str, dict[str, Any]] = {
+        "quality": {name: limit.model_dump() for name, limit in monitor.quality.limits.items()},
+        "service": {name: limit.model_dump() for name, limit in monitor.service.limits.items()},
+    }
+    violations = (outcome.sections.get("contract") or {}).get("violations", [])
+    return defined(inhibit([*outcome.results, RuleResult("service.error", "service", "pass")], broken), limits, violations)
 
 
 def with_others(old: Row[Any], others: str | None) -> dict[str, Any]:

@@ -441,7 +441,8 @@ class RuleResult:
     """The result of one rule in one window, as the store keeps it and as the fold reads it.
 
     ``family`` is contract, data, drift, quality or service; ``state`` is watch, learning, provisional, limit, driver or empty. A
-    driver is a column that drives an incident: it becomes a member of one, and never opens one.
+    driver is a column that drives an incident: it becomes a member of one, and never opens one. ``definition`` tells one limit of
+    the rule from another; empty where it is not known.
     """
 
     rule: str
@@ -456,6 +457,7 @@ class RuleResult:
     state: str = ""
     cleared: bool = True
     reason: str = ""
+    definition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -520,10 +522,14 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What goes to one channel: the facts (a Standard Webhooks payload) and their plain text."""
+    """What goes to one channel: the facts (a Standard Webhooks payload) and their plain text.
+
+    ``thread`` is the receipt of the incident's first message there, for channels that have threads.
+    """
 
     key: str
     payload: dict[str, Any]
     text: str
     sequence: int
     now: datetime
+    thread: str = ""

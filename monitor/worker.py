@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from checks.core.errors import DriftdError, WorkerError
+from checks.core.errors import DriftdError, LimitError, WorkerError
 from monitor.clock import Clock, SystemClock
 from monitor.ports import Job
 
@@ -131,7 +131,7 @@ class WorkerPool:
             except (EOFError, OSError, BrokenPipeError):
                 self._discard(worker)
                 code = worker.process.exitcode
-                raise WorkerError(f"monitor {job.monitor.name}: the scanning process was lost (exit code {code})") from None
+                raise LimitError(f"monitor {job.monitor.name}: the scanning process was lost (exit code {code})") from None
             except BaseException:
                 self._discard(worker)
                 raise
@@ -164,13 +164,13 @@ class WorkerPool:
             if not worker.process.is_alive():
                 raise EOFError
             if self.clock.monotonic() > deadline:
-                raise WorkerError(f"monitor {job.monitor.name}: the scan took longer than {self.seconds:g} s and was stopped")
+                raise LimitError(f"monitor {job.monitor.name}: the scan took longer than {self.seconds:g} s and was stopped")
             try:
                 used = watched.memory_info().rss / 1e6 if watched else 0.0
             except psutil.NoSuchProcess:
                 raise EOFError from None
             if used > self.megabytes:
-                raise WorkerError(
+                raise LimitError(
                     f"monitor {job.monitor.name}: the scan used {used:.0f} MB, more than {self.megabytes:.0f} MB, and was stopped"
                 )
 

@@ -23,7 +23,9 @@ class Inbox:
         return "kept"
 
     def types(self) -> list[tuple[str, str]]:
-        return [(m.payload["type"], m.payload["data"]["family"]) for m in self.messages]
+        """Type and family of every message on an incident, but for reminders."""
+        told = [m.payload for m in self.messages if m.payload["type"] != "incident.reminder"]
+        return [(p["type"], p["data"]["family"]) for p in told if "family" in p["data"]]
 
 
 class World:

@@ -50,6 +50,10 @@ class WorkerError(DriftdError):
     """A scanning worker was lost or broke its limits."""
 
 
+class LimitError(WorkerError):
+    """A scan took too long, used too much memory, or ended its process."""
+
+
 class DeliveryError(DriftdError):
     """A message could not be delivered."""
 

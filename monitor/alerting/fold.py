@@ -22,6 +22,13 @@ DRIFT_RULE = "drift"
 DRIVER = "driver"
 """The state of a result that names a column which drives drift: a member of an incident, never its cause."""
 
+FLAP_WINDOWS, FLAP_CHANGES = 10, 4
+"""A rule whose state changes more often than this many times in so many windows flaps; an incident that fires again within
+so many windows of its end goes on."""
+
+FLAP_CLEAR = 5
+"""Good windows in a row that end an incident which flaps, or has come back."""
+
 DEFERRED = "deferred"
 """The state of a window whose drift is decided later, with its day: it changes nothing."""
 
@@ -66,6 +73,14 @@ class RuleState:
     good: int = 0
     unknown: int = 0
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=100))
+    flips: deque[bool] = field(default_factory=lambda: deque(maxlen=FLAP_WINDOWS))
+    reopened: bool = False
+    definition: str = ""
+
+    @property
+    def flapping(self) -> bool:
+        """Whether it comes and goes."""
+        return sum(self.flips) > FLAP_CHANGES
 
 
 @dataclass(slots=True)
@@ -73,7 +88,8 @@ class Episode:
     """What one incident is about: a stretch of windows in which rules of one family fired.
 
     ``windows`` are the starts of the breaching windows; ``closed`` is the window that ended it, None while open;
-    ``reason`` is resolved, expired or new normal; ``before`` counts breaching windows from before the range.
+    ``reason`` is resolved, expired, new normal or rule changed; ``before`` counts breaching windows from before the range;
+    ``reopened`` says how often it ended and fired again soon after, ``flapping`` that it comes and goes.
     """
 
     family: str
@@ -85,6 +101,9 @@ class Episode:
     closed: datetime | None = None
     reason: str = ""
     before: int = 0
+    reopened: int = 0
+    flapping: bool = False
+    ended: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +144,7 @@ def fold(
     rules: dict[str, RuleState] = {}
     episodes: list[Episode] = []
     open_by_family: dict[str, Episode] = {}
-    for item in windows:
+    for index, item in enumerate(windows):
         start = item.window.start
         while left and left[0].until < start:
             _accept(left.pop(0), rules, open_by_family)
@@ -133,14 +152,16 @@ def fold(
         for rule, state in rules.items():
             if rule not in here:
                 _unknown(state)
+        _changed(here, rules, open_by_family, start)
         for rule, result in here.items():
             state = rules.setdefault(rule, RuleState(rule, result.family))
+            state.definition = result.definition or state.definition
             current = open_by_family.get(result.family)
             allowed = rule != DRIFT_RULE or start in openers or current is not None
             _step(state, result, policy, start, allowed)
         families = dict.fromkeys([*open_by_family, *(state.family for state in rules.values())])
         for family in families:
-            _family(family, item, here, rules, open_by_family, episodes, begun)
+            _family(family, index, item, here, rules, open_by_family, episodes, begun)
     for last in left:
         _accept(last, rules, open_by_family)
     return Folded(tuple(episodes), rules)
@@ -158,6 +179,24 @@ def _accept(accepted: Accepted, rules: Mapping[str, RuleState], open_by_family: 
     del open_by_family[accepted.family]
 
 
+def _changed(
+    here: Mapping[str, RuleResult], rules: Mapping[str, RuleState], open_by_family: dict[str, Episode], start: datetime,
+) -> None:
+    """A rule with another limit than before begins anew; an incident of nothing but such rules ends."""
+    for rule, result in here.items():
+        state = rules.get(rule)
+        if state is None or not result.definition or state.definition in ("", result.definition):
+            continue
+        fired = state.state in ("firing", "recovering")
+        _reset(state)
+        state.flips.clear()
+        episode = open_by_family.get(state.family)
+        others = any(s.family == state.family and s.state in ("firing", "recovering") for s in rules.values())
+        if fired and episode is not None and not others:
+            episode.closed, episode.reason = start, "rule changed"
+            del open_by_family[state.family]
+
+
 def _unknown(state: RuleState) -> None:
     if state.state in ("firing", "recovering"):
         state.unknown += 1
@@ -171,6 +210,12 @@ def _step(state: RuleState, result: RuleResult, policy: Policy, start: datetime,
         _unknown(state)
         return
     state.unknown = 0
+    was = state.state
+    _move(state, result, verdict, policy, start, allowed)
+    state.flips.append(state.state != was)
+
+
+def _move(state: RuleState, result: RuleResult, verdict: Verdict, policy: Policy, start: datetime, allowed: bool) -> None:
     if verdict.breach and ((allowed and result.state != "watch") or state.state in ("firing", "recovering")):
         state.recent.append(True)
         need, of = policy.fire_of(result)
@@ -189,7 +234,8 @@ def _step(state: RuleState, result: RuleResult, policy: Policy, start: datetime,
         if not verdict.breach and result.cleared:
             state.good += 1
             state.state = "recovering"
-        if state.good >= policy.clear_of(state.family):
+        need = policy.clear_of(state.family)
+        if state.good >= (max(need, FLAP_CLEAR) if state.reopened or state.flapping else need):
             _reset(state)
     elif state.state == "pending":
         state.state = "ok"
@@ -197,7 +243,7 @@ def _step(state: RuleState, result: RuleResult, policy: Policy, start: datetime,
 
 def _reset(state: RuleState) -> None:
     state.state, state.since, state.good, state.unknown = "ok", None, 0, 0
-    state.severity = Verdict.WARN
+    state.severity, state.reopened = Verdict.WARN, False
     state.recent.clear()
 
 
@@ -205,8 +251,16 @@ def _graver(left: Verdict, right: Verdict) -> Verdict:
     return Verdict.FAIL if Verdict.FAIL in (left, right) else Verdict.WARN
 
 
+def _again(family: str, index: int, fresh: Sequence[RuleState], episodes: Sequence[Episode]) -> Episode | None:
+    """The incident of one of these rules that ended a few windows ago: what fires again so soon is the same."""
+    last = next((e for e in reversed(episodes) if e.family == family), None)
+    if family == "drift" or last is None or last.reason != "resolved" or index - last.ended > FLAP_WINDOWS:
+        return None
+    return last if any(state.rule in last.members for state in fresh) else None
+
+
 def _family(
-    family: str, item: WindowResults, here: Mapping[str, RuleResult], rules: Mapping[str, RuleState],
+    family: str, index: int, item: WindowResults, here: Mapping[str, RuleResult], rules: Mapping[str, RuleState],
     open_by_family: dict[str, Episode], episodes: list[Episode], begun: Begun | None,
 ) -> None:
     start = item.window.start
@@ -218,10 +272,16 @@ def _family(
         if not fresh:
             return
         severity = Verdict.FAIL if any(s.severity is Verdict.FAIL for s in fresh) else Verdict.WARN
-        episode = Episode(family, start, start, severity)
-        if begun is not None and family == "drift" and start <= begun.last and not any(e.family == family for e in episodes):
+        episode = _again(family, index, fresh, episodes)
+        if episode is not None:
+            episode.closed, episode.reason, episode.reopened = None, "", episode.reopened + 1
+            for state in fresh:
+                state.reopened = True
+        else:
+            episode = Episode(family, start, start, severity)
+            episodes.append(episode)
+        if begun is not None and family == "drift" and start <= begun.last and not any(e.family == family and e is not episode for e in episodes):
             episode.before = begun.windows
-        episodes.append(episode)
         open_by_family[family] = episode
     breached = False
     for state in firing:
@@ -247,7 +307,8 @@ def _family(
         for state in firing:
             if state.rule == DRIFT_RULE:
                 _reset(state)
+    episode.flapping = bool(episode.reopened) or any(state.flapping for state in firing)
     if not any(state.state in ("firing", "recovering") for state in members):
-        episode.closed = start
+        episode.closed, episode.ended = start, index
         episode.reason = "new normal" if adopted else "expired" if expired else "resolved"
         del open_by_family[family]

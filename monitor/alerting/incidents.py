@@ -38,11 +38,14 @@ class Transition:
     why: str = ""
 
 
-def diff(episodes: Sequence[Episode], known: Sequence[Known], since: datetime) -> tuple[list[Transition], dict[int, Episode]]:
+def diff(
+    episodes: Sequence[Episode], known: Sequence[Known], since: datetime, unsure: frozenset[int] = frozenset(),
+) -> tuple[list[Transition], dict[int, Episode]]:
     """The transitions from the announced incidents to the desired ``episodes``, and which episode each incident is.
 
     An episode is the incident of its family that shares a window with it. An announced incident that began at or after
-    ``since`` and has no episode any more is withdrawn, once; an open one from before has ended.
+    ``since`` and has no episode any more is withdrawn, once; an open one from before has ended. Those in ``unsure`` stay as
+    they are: what fired them is not known to be a pass now, on final labels or complete data.
     """
     transitions: list[Transition] = []
     matched: dict[int, Episode] = {}
@@ -58,6 +61,8 @@ def diff(episodes: Sequence[Episode], known: Sequence[Known], since: datetime) -
         matched[same.id] = episode
         transitions += _of_known(same, episode)
     for gone in left:
+        if gone.id in unsure and gone.first >= since:
+            continue
         if gone.state != "withdrawn" and gone.first >= since:
             transitions.append(Transition(WITHDRAWN, gone.id, None, "withdrawn after late data"))
         elif gone.state == "open":
@@ -85,5 +90,6 @@ def _of_known(known: Known, episode: Episode) -> list[Transition]:
         if episode.closed is not None:
             found.append(Transition(RESOLVED, known.id, episode, episode.reason))
     elif known.state in ("closed", "withdrawn") and episode.closed is None:
-        found.append(Transition(UPDATED, known.id, episode, "open again after late data"))
+        again = "open again: it comes and goes" if episode.reopened else "open again after late data"
+        found.append(Transition(UPDATED, known.id, episode, again))
     return found

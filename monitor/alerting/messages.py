@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from checks.core.window import Window, iso
@@ -40,7 +40,7 @@ class Facts:
     unknown: Sequence[str] = ()
     rows: int = 0
     versions: Mapping[str, int] = field(default_factory=dict)
-    live_since: str = ""
+    live_since: tuple[str, datetime | None] = ("", None)
     sentence: str = ""
     rollback: Mapping[str, Any] | None = None
     tokens: int | None = None
@@ -49,6 +49,9 @@ class Facts:
     report: str | None = None
     delayed: bool = False
     contract_change: Mapping[str, Any] | None = None
+    flapping: bool = False
+    opened_at: datetime | None = None
+    others: Sequence[str] = ()
 
 
 def headline(family: str, members: Sequence[RuleResult], sentence: str) -> str:
@@ -75,7 +78,7 @@ def payload(facts: Facts) -> dict[str, Any]:
         "data": {
             "incident": f"INC-{facts.incident}", "sequence": facts.sequence, "covers": [facts.sequence],
             "monitor": facts.monitor, "family": facts.family, "severity": facts.severity, "owner": facts.owner,
-            "headline": facts.headline, "why": facts.why,
+            "headline": facts.headline, "why": facts.why, "opened_at": iso(facts.opened_at or facts.at), "since": iso(facts.since),
             "window": {"start": iso(facts.window.start), "end": iso(facts.window.end)},
             "drivers": [dict(d) for d in facts.drivers][:MOST_MEMBERS],
             "members": [
@@ -84,21 +87,51 @@ def payload(facts: Facts) -> dict[str, Any]:
             ],
             "rollback": dict(facts.rollback) if facts.rollback else None,
             "contract_changed": dict(facts.contract_change) if facts.contract_change else None,
+            "cause": cause(facts), "rows": facts.rows, "model_versions": dict(facts.versions),
             "links": links, "delayed": facts.delayed,
         },
     }
 
 
+NEW = timedelta(hours=72)
+"""A version that went live at most so long before the first breach may be its cause."""
+
+
+def cause(facts: Facts) -> str:
+    """The likely cause and what it is not, as far as times and other families tell; empty when they tell nothing."""
+    version, since = facts.live_since
+    said = []
+    if facts.others:
+        said.append(f"likely with {', '.join(facts.others)}, open on the same windows")
+    if since is not None and timedelta(0) <= facts.since - since < NEW:
+        said.append(f"{_began(facts.since - since)} {version} went live ({iso(since)}): {version} is likely the cause")
+    elif since is not None and facts.since < since:
+        said.append(f"not {version}: it went live only later ({iso(since)})")
+    elif version:
+        shown = f"since {iso(since)}" if since is not None else "for a long time"
+        said.append(f"not a new version: {version} has served {shown}")
+    return "; ".join(said)
+
+
+def _began(delay: timedelta) -> str:
+    hours = delay.total_seconds() / 3600
+    return "it began with the window in which" if hours == 0 else f"it began {hours:.0f} h after" if hours < 48 else f"it began {hours / 24:.0f} days after"
+
+
 def text(facts: Facts) -> str:
     """The message as a person reads it on a phone at night."""
     state = STATES.get(facts.type, facts.type)
-    lines = [f"{state} [{facts.severity}] {facts.monitor}: {facts.headline} (INC-{facts.incident})"]
+    lines = [f"{state} [{facts.severity}] {facts.monitor}: {facts.headline} (INC-{facts.incident}, message {facts.sequence})"]
     if facts.why:
         lines.append(f"What changed: {facts.why}.")
     lines.append(f"Window {iso(facts.window.start)} to {iso(facts.window.end)}; firing since {iso(facts.since)}.")
+    if facts.type == "incident.withdrawn" and facts.rollback and facts.rollback.get("state") in ("accepted", "confirmed", "verified", "effective", "no_effect"):
+        lines.append(f"A rollback had followed: look whether {facts.rollback.get('from_version')} should serve again.")
     if facts.delayed:
         lines.append(f"Delivered late: found at {iso(facts.at)}.")
-    if facts.type in ("incident.fired", "incident.updated"):
+    if facts.flapping and facts.type != "incident.resolved":
+        lines.append("It comes and goes: no reminders while it does, and it ends after five good windows in a row.")
+    if facts.type in ("incident.fired", "incident.updated", "incident.reminder"):
         for member in list(facts.members)[:MOST_MEMBERS]:
             lines.append(f"- {member.reason or member.rule}")
         if len(facts.members) > MOST_MEMBERS:
@@ -110,14 +143,18 @@ def text(facts: Facts) -> str:
             lines.append(f"Rows in the window: {facts.rows:,}.")
         if facts.versions:
             shown = ", ".join(f"{name or '(none)'} {count:,}" for name, count in facts.versions.items())
-            lines.append(f"Versions: {shown}" + (f"; {facts.live_since}." if facts.live_since else "."))
+            version, since = facts.live_since
+            lines.append(f"Versions: {shown}" + (f"; {version} since {iso(since)}." if since is not None else "."))
+        found = cause(facts)
+        if found:
+            lines.append(f"Cause: {found}.")
         if facts.normal:
             lines.append(f"Normal: {', '.join(facts.normal)}.")
         if facts.unknown:
             lines.append(f"Not known: {', '.join(facts.unknown)}.")
     if facts.rollback:
         lines.append(rollback_line(facts.rollback))
-    if facts.type != "incident.resolved":
+    if facts.type not in ("incident.resolved", "incident.withdrawn"):
         lines.append("Next: " + next_step(facts))
     if facts.tokens is not None and facts.family == "drift":
         lines.append(f"Budget: {facts.tokens} token{'' if facts.tokens == 1 else 's'} left.")
@@ -127,10 +164,15 @@ def text(facts: Facts) -> str:
 
 def rollback_line(rollback: Mapping[str, Any]) -> str:
     """The rollback's state in one sentence."""
-    return (
-        f"Rollback from {rollback.get('from_version')} to {rollback.get('to_version')}: {rollback.get('state')}"
-        + (f" ({rollback['detail']})" if rollback.get("detail") else "") + "."
-    )
+    state = str(rollback.get("state")).replace("_", " ")
+    until = ""
+    if rollback.get("state") in ("requested", "dispatched") and rollback.get("not_after"):
+        until = f"; not sent after {rollback['not_after']}"
+    if rollback.get("state") == "awaiting_approval" and rollback.get("expires"):
+        until = f"; until {rollback['expires']}"
+    detail = f" ({rollback['detail']}{until})" if rollback.get("detail") else until
+    target = rollback.get("to_version") or "no known version"
+    return f"Rollback from {rollback.get('from_version') or 'an unknown version'} to {target}: {state}{detail}."
 
 
 def next_step(facts: Facts) -> str:
@@ -143,8 +185,68 @@ def next_step(facts: Facts) -> str:
         "service": "check that the model's log is written and the service answers",
     }[facts.family]
     runbook = f"runbook {facts.runbook}; " if facts.runbook else ""
+    hands = f"; driftd ack INC-{facts.incident} stops reminders, driftd hold INC-{facts.incident} a rollback"
     if any(member.rule.startswith("service.deployment") for member in facts.members):
         return f"{runbook}compare both versions' code and configuration, and go back if the new one is the cause; driftd deployments {facts.monitor}"
     if any(member.rule.startswith("service.labels") for member in facts.members):
         return f"{runbook}ask the producer of the labels; quality is not known until they come; driftd check {facts.monitor}"
-    return f"{runbook}{advice}; driftd report {facts.monitor} --window {iso(facts.window.start)}"
+    return f"{runbook}{advice}; driftd report {facts.monitor} --window {iso(facts.window.start)}{hands}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What is known of trouble that monitors of one source share. ``inside`` are monitor, what it has, and whether it is open."""
+
+    type: str
+    incident: int
+    label: str
+    severity: str
+    owner: str
+    headline: str
+    since: datetime
+    at: datetime
+    why: str
+    inside: Sequence[tuple[str, str, str]]
+    rollbacks: int
+    public_url: str | None = None
+
+
+MOST_MONITORS = 25
+
+
+def source_payload(facts: SourceFacts, sequence: int) -> dict[str, Any]:
+    """The Standard Webhooks payload of a source's incident."""
+    links = {"incident": f"{facts.public_url.rstrip('/')}/incidents/{facts.incident}"} if facts.public_url else {}
+    monitors = list(dict.fromkeys(monitor for monitor, _, _ in facts.inside))
+    return {
+        "type": facts.type, "timestamp": iso(facts.at),
+        "data": {
+            "incident": f"INC-{facts.incident}", "sequence": sequence, "covers": [sequence], "monitor": None, "source": facts.label,
+            "monitors": monitors, "family": "service", "severity": facts.severity, "owner": facts.owner, "headline": facts.headline,
+            "why": facts.why, "opened_at": iso(facts.since), "since": iso(facts.since),
+            "members": [{"monitor": m, "what": what[:300], "state": state} for m, what, state in facts.inside[:MOST_MONITORS]],
+            "rollback": None, "links": links, "delayed": False,
+        },
+    }
+
+
+def source_text(facts: SourceFacts, sequence: int) -> str:
+    """The message on a source's incident."""
+    lines = [f"{STATES.get(facts.type, facts.type)} [{facts.severity}] {facts.headline} (INC-{facts.incident}, message {sequence})"]
+    if facts.why:
+        lines.append(f"What changed: {facts.why}.")
+    lines.append(f"Source: {facts.label}; since {iso(facts.since)}.")
+    open_now = [(m, what) for m, what, state in facts.inside if state == "open"]
+    if facts.type != "incident.resolved":
+        by_monitor: dict[str, list[str]] = {}
+        for monitor, what in open_now:
+            by_monitor.setdefault(monitor, []).append(what)
+        for monitor, found in list(by_monitor.items())[:MOST_MONITORS]:
+            shown = found[0] if len(found[0]) <= 160 else found[0][:157] + "..."
+            lines.append(f"- {monitor}: {shown}" + (f" and {len(found) - 1} more" if len(found) > 1 else ""))
+        if len(by_monitor) > MOST_MONITORS:
+            lines.append(f"- and {len(by_monitor) - MOST_MONITORS} more monitors")
+        lines.append("No rollback follows from it: models that share only their data fail with their data.")
+        lines.append(f"Next: ask who produces {facts.label}; the owners of the models have been told. driftd ack INC-{facts.incident} stops reminders.")
+    lines.append(f"Owner: {facts.owner}.")
+    return "\n".join(lines)

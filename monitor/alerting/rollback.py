@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from checks.core.window import Window
+from monitor.alerting.fold import WindowResults
 
 FAMILIES = ("quality", "service")
 SHARE_LIVE = 0.95
@@ -56,8 +59,11 @@ class Evidence:
     fleet_today: int = 0
     kill_switch: bool = False
     held_by: str = ""
-    decided_at: datetime | None = None
     compared: Mapping[str, Any] | None = None
+    on_output: bool = False
+    maintenance: str = ""
+    pending: str = ""
+    source_incident: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ def propose(evidence: Evidence) -> Proposal:
     if target == "last_good":
         target = evidence.fallback or previous or ""
     guards = (
-        _family(evidence),
+        _family(evidence, ordered, recent, live), *_scope(evidence),
         _evidence(evidence, ordered, recent, live),
         _attribution(evidence, ordered, recent, live, previous, target),
         _versions(evidence, live, target),
@@ -114,7 +120,7 @@ def propose_release(evidence: Evidence, version: str, previous: str, since: date
     detail = f"{version} was first seen {since:%Y-%m-%d %H:%MZ}" + ("" if soon else ", too long ago to blame it for what happens now")
     detail += f"; {target} did not fail in its last {len(mine)} windows" if healthy else f"; {target} did not serve, or failed, before it"
     return Proposal(version, target, (
-        _family(evidence), Guard("evidence", True, f"hour by hour against {previous}: {sentence}"),
+        _family(evidence, ordered, [], None), *_scope(evidence), Guard("evidence", True, f"hour by hour against {previous}: {sentence}"),
         Guard("attribution", soon and (healthy or target == evidence.fallback), detail), _versions(evidence, version, target),
         _frequency(evidence), _timely(evidence, ordered), *_comparison(evidence, version, target),
     ))
@@ -143,12 +149,29 @@ def _previous(ordered: Sequence[Witness], live: str | None) -> str | None:
     return before[-1] if before else None
 
 
-def _family(evidence: Evidence) -> Guard:
-    good = evidence.family in FAMILIES and evidence.severity == "fail"
-    return Guard(
-        "family", good,
-        f"a {evidence.severity} of family {evidence.family}" + ("" if good else "; only a fail of quality or service rolls back"),
-    )
+def _family(evidence: Evidence, ordered: Sequence[Witness], recent: Sequence[Witness], live: str | None) -> Guard:
+    """Quality, service, drift of the predictions; a violation on prediction, score or version only if it came with a version."""
+    said = f"a {evidence.severity} of family {evidence.family}"
+    if evidence.severity != "fail":
+        return Guard("family", False, f"{said}; only a fail rolls back")
+    if evidence.family in FAMILIES:
+        return Guard("family", True, said)
+    if not evidence.on_output:
+        return Guard("family", False, f"{said}; only quality, service and what the model puts out roll back: the inputs are not the version's fault")
+    if evidence.family == "drift":
+        return Guard("family", True, f"{said}, of the predictions")
+    streak = _streak(ordered, live) if live is not None else []
+    with_it = bool(streak) and bool(recent) and recent[0].window.start - streak[0].window.start <= evidence.length
+    return Guard("family", with_it, f"{said} on what the model puts out, " + (
+        f"which began with {live}" if with_it else "which did not begin with a version: the version is not the cause"
+    ))
+
+
+def _scope(evidence: Evidence) -> tuple[Guard, ...]:
+    """Trouble that other models of the same source have, too, is not this version's."""
+    if not evidence.source_incident:
+        return ()
+    return (Guard("scope", False, f"it is part of {evidence.source_incident}, of the source that other monitors share"),)
 
 
 def _evidence(evidence: Evidence, ordered: Sequence[Witness], recent: Sequence[Witness], live: str | None) -> Guard:
@@ -229,6 +252,10 @@ def _timely(evidence: Evidence, ordered: Sequence[Witness]) -> Guard:
         return Guard("timely", False, "the kill switch is set")
     if evidence.held_by:
         return Guard("timely", False, f"held by {evidence.held_by}")
+    if evidence.maintenance:
+        return Guard("timely", False, f"maintenance: {evidence.maintenance}")
+    if evidence.pending:
+        return Guard("timely", False, f"another rollback of this model waits for approval: {evidence.pending}")
     newest = next((w.window.end for w in reversed(ordered) if w.rows), None)
     allowed = max(2 * evidence.length, timedelta(hours=24)) + evidence.lateness
     if newest is None or evidence.now - newest > allowed:
@@ -240,3 +267,36 @@ def _timely(evidence: Evidence, ordered: Sequence[Witness]) -> Guard:
 def not_after(decided: datetime, length: timedelta) -> datetime:
     """The moment after which a decided rollback is too late: two windows, at most an hour."""
     return decided + min(2 * length, timedelta(hours=1))
+
+
+def payload_hash(data: Mapping[str, Any]) -> str:
+    """The name of what is approved: incident, versions and everything else that is sent, but for the time that bounds it."""
+    body = {key: value for key, value in data.items() if key != "not_after"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
+
+
+CODE_DIGITS = 8
+
+
+def code_of(digest: str) -> str:
+    """The short code by which a person approves just that payload."""
+    return digest[:CODE_DIGITS]
+
+
+def effect(windows: Sequence[WindowResults], rules: Collection[str], since: datetime, clear: int, least: int) -> tuple[str, str]:
+    """Verification B: ``effective`` when the broken ``rules`` held for ``clear`` windows after ``since`` with at least ``least``
+    rows, ``no_effect`` when the first of them still broke; two empty texts while that is not known."""
+    good = 0
+    for item in windows:
+        if item.window.start < since:
+            continue
+        found = [r for r in item.results if r.rule in rules and r.verdict in ("pass", "warn", "fail") and (r.n >= least or r.family == "service")]
+        if not found:
+            continue
+        if any(r.verdict in ("warn", "fail") for r in found):
+            worst = next(r for r in found if r.verdict in ("warn", "fail"))
+            return "no_effect", f"after it, {worst.reason or worst.rule}: the version was not the cause, or not the only one; no second rollback is sent"
+        good += 1
+        if good >= clear:
+            return "effective", f"what it was for held in {good} window{'' if good == 1 else 's'} after it"
+    return "", ""

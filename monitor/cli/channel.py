@@ -19,7 +19,7 @@ def _group() -> None:
 @channel.command(name="test")
 @guarded
 def test(context: typer.Context, name: str) -> None:
-    """Send a real test message."""
+    """Send a real test message; a channel that was switched off is switched on again when it arrives."""
     from checks.core.errors import ConfigError, DeliveryError
     from checks.core.window import iso
     from monitor.clock import system_clock
@@ -40,7 +40,22 @@ def test(context: typer.Context, name: str) -> None:
     except DeliveryError as error:
         typer.echo(f"driftd: channel {name}: {error}", err=True)
         raise typer.Exit(UNKNOWN) from None
-    typer.echo(f"channel {name}: delivered ({receipt})")
+    typer.echo(f"channel {name}: delivered ({receipt})" + (_switched_on(config.store, name)))
+
+
+def _switched_on(url: str, name: str) -> str:
+    """Switch the channel on again where a daemon had switched it off."""
+    from monitor.store import destinations
+    from monitor.store.store import Store
+
+    store = Store(url)
+    try:
+        with store.write() as connection:
+            known = destinations.of(connection, name)
+            destinations.works(connection, name)
+    finally:
+        store.close()
+    return "; it was switched off and is on again: driftd outbox replay sends what is dead" if known is not None and known.disabled_at else ""
 
 
 def add(app: typer.Typer) -> None:

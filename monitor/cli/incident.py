@@ -35,7 +35,7 @@ def false_alarm(context: typer.Context, incident: Incident, by: By = None) -> No
 def _act(context: typer.Context, incident: str, columns: list[str], kind: str, by: str | None) -> None:
     from monitor.handle import accept as carry_out
 
-    done = carry_out(pipeline_of(context), incident, columns, kind, by or _user())
+    done = carry_out(pipeline_of(context), incident, columns, kind, by or user())
     what = "the level of " + (", ".join(columns) if columns else "every column")
     if done["was_open"]:
         typer.echo(f"{done['incident']}: {what} since {done['since']} is normal for {done['monitor']} from its next window on")
@@ -43,7 +43,8 @@ def _act(context: typer.Context, incident: str, columns: list[str], kind: str, b
         typer.echo("counted as a false alarm: the drift limits are wider from now on")
 
 
-def _user() -> str:
+def user() -> str:
+    """Who calls the command."""
     import getpass
 
     try:

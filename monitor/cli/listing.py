@@ -79,7 +79,8 @@ def _rollbacks(context: typer.Context) -> list[dict[str, Any]]:
         return [
             {
                 "id": r.id, "incident": f"INC-{r.incident_id}", "monitor": r.monitor, "mode": r.mode, "state": r.state,
-                "from_version": r.from_version, "to_version": r.to_version, "guards": r.guards, "detail": r.detail,
+                "from_version": r.from_version, "to_version": r.to_version, "guards": r.guards, "detail": r.detail, "decided_by": r.decided_by or None,
+                "code": r.payload_hash[:8] if r.state == "awaiting_approval" else None, "posts": r.posts,
             }
             for r in stored.rollbacks(connection)
         ]
@@ -103,12 +104,16 @@ def rollback_list(context: typer.Context, as_json: Json = False) -> None:
 def why_not(context: typer.Context, incident: Annotated[str, typer.Argument(help="Such as INC-3.")]) -> None:
     """The guards of an incident's rollback."""
     from checks.core.errors import ConfigError
+    from monitor.handle import number_of
 
+    incident = f"INC-{number_of(incident)}"
     found = [r for r in _rollbacks(context) if r["incident"] == incident]
     if not found:
         raise ConfigError(f"{incident}: no rollback was considered; only a fail of quality or service is")
     table([{**g, "passed": "yes" if g["passed"] else "no"} for g in found[0]["guards"]],
           {"name": "guard", "passed": "passed", "detail": "detail"}, "no guards")
+    row = found[0]
+    typer.echo(f"from {row['from_version'] or '?'} to {row['to_version'] or '?'}: {row['state'].replace('_', ' ')}; {row['detail']}")
 
 
 def add(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli import channel, contract, daemon, demo, evaluate, history, incident, listing, quality, reference, setup
+from monitor.cli import channel, contract, daemon, demo, evaluate, hands, history, incident, listing, outbox, quality, reference, setup
 
 app = typer.Typer(
     name="driftd", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -43,6 +43,8 @@ listing.add(app)
 channel.add(app)
 contract.add(app)
 incident.add(app)
+hands.add(app)
+outbox.add(app)
 history.add(app)
 quality.add(app)
 demo.add(app)

@@ -271,7 +271,7 @@ def _channels(main: _File, registries: Registries, errors: list[str]) -> dict[st
 def _owners(
     config: Config, homes: Mapping[str, _File], main: _File, registries: Registries, errors: list[str],
 ) -> Config:
-    from monitor.config.model import Owner
+    from monitor.config.alerts import Owner
 
     owners, channels = dict(config.owners), dict[str, Any](config.channels)
     warnings = list(config.warnings)

@@ -6,14 +6,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
+from monitor.config.alerts import Action, Alerts, DeadMan, Owner, RollbackConfig
+from monitor.config.groups import groups
 from monitor.config.quality import Kpi, Parity, Quality
 from monitor.config.types import (
     AutoDuration,
     BudgetField,
     Duration,
-    Fire,
     Moment,
     Section,
     ThresholdConfig,
@@ -158,40 +159,6 @@ class Service(Section):
     silent_after: AutoDuration = "auto"
 
 
-class Alerts(Section):
-    """How many windows make and clear an alert."""
-
-    fire: Fire = "auto"
-    clear: Annotated[int, Field(ge=1, le=100)] = 2
-
-
-class RollbackConfig(Section):
-    """The rollback webhook and its guards' settings."""
-
-    mode: Literal["off", "dry_run", "approve", "auto"] | None = None
-    url: str | None = None
-    secret: SecretStr | None = None
-    to_version: str = "last_good"
-    status_url: str | None = None
-    settle: Duration = timedelta(minutes=10)
-    attribution: Duration = timedelta(hours=72)
-    cooldown: Duration = timedelta(hours=24)
-    fallback: str | None = None
-    bad_versions: list[str] = []
-    allow_hosts: list[str] = []
-
-    @property
-    def effective_mode(self) -> str:
-        """``dry_run`` once there is a URL, else ``off``."""
-        return self.mode or ("dry_run" if self.url else "off")
-
-    @model_validator(mode="after")
-    def _complete(self) -> RollbackConfig:
-        if self.effective_mode != "off" and not self.url:
-            raise ValueError(f"mode {self.effective_mode} needs a url")
-        return self
-
-
 def _build_source(value: Any, info: ValidationInfo) -> Any:
     return (info.context or {})["source"](value)
 
@@ -232,6 +199,7 @@ class MonitorConfig(Section):
     name: str
     owner: str
     runbook: str | None = None
+    upstream: str | None = None
     source: SerializeAsAny[Section]
     columns: Columns
     labels: Annotated[Labels | None, BeforeValidator(_short_labels)] = None
@@ -249,6 +217,7 @@ class MonitorConfig(Section):
     parity: Parity | None = None
     alerts: Alerts = Alerts()
     rollback: RollbackConfig = RollbackConfig()
+    actions: list[Action] = []
 
     @field_validator("source", mode="before")
     @classmethod
@@ -278,33 +247,6 @@ class MonitorConfig(Section):
         return self
 
 
-class Escalation(Section):
-    """Who else is told when a fail is not acknowledged."""
-
-    after: Duration
-    to: list[str]
-
-
-class Owner(Section):
-    """Whom messages go to, by severity."""
-
-    channels: dict[Literal["warn", "fail"], list[str]] | list[str] = ["log"]
-    escalate: Escalation | None = None
-    budget: BudgetField | None = None
-
-    def route(self, severity: str) -> list[str]:
-        """The channels for a severity, in order."""
-        if isinstance(self.channels, list):
-            return self.channels
-        return self.channels.get("fail" if severity == "fail" else "warn", [])
-
-    @property
-    def all_channels(self) -> list[str]:
-        """Every channel that a message of this owner can go to."""
-        named = self.channels if isinstance(self.channels, list) else [c for group in self.channels.values() for c in group]
-        return list(dict.fromkeys([*named, *(self.escalate.to if self.escalate else [])]))
-
-
 class Reports(Section):
     """Where reports are written and how long they are kept."""
 
@@ -328,11 +270,12 @@ class Retention(Section):
     results: Duration = timedelta(days=400)
 
 
-class DeadMan(Section):
-    """A URL that is pinged while driftd makes progress."""
+class WorkersConfig(Section):
+    """How many scanning processes there are, and the limits of one scan."""
 
-    url: SecretStr
-    every: Duration = timedelta(minutes=5)
+    count: Annotated[int, Field(ge=1, le=64)] = 2
+    time: Duration = timedelta(minutes=15)
+    memory_mb: Annotated[int, Field(ge=200)] = 4000
 
 
 class Config(Section):
@@ -346,6 +289,7 @@ class Config(Section):
     reports: Reports = Reports()
     web: Web = Web()
     retention: Retention = Retention()
+    workers: WorkersConfig = WorkersConfig()
     kill_switch: Path | None = None
     dead_man: DeadMan | None = None
     channels: dict[str, SerializeAsAny[Section]] = {}
@@ -354,6 +298,14 @@ class Config(Section):
     monitors: dict[str, MonitorConfig] = {}
     hashes: dict[str, str] = {}
     warnings: list[str] = []
+
+    _groups: dict[str, list[str]] = PrivateAttr(default_factory=dict)
+
+    def sharing(self, name: str) -> list[str]:
+        """The monitors on the same source as that one, itself among them; of one that is not there, only its name."""
+        if not self._groups:
+            self._groups.update(groups(self.monitors.values()))
+        return self._groups.get(name, [name])
 
     def monitor(self, name: str) -> MonitorConfig:
         """The monitor of that name, or `ConfigError` with the names there are."""

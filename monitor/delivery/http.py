@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpcore
 
 from checks.core.errors import DeliveryError
+from monitor.clock import SystemClock
 
 CONNECT_SECONDS = 5.0
-READ_SECONDS = 10.0
+ALL_SECONDS = 15.0
+"""For a whole request, however slowly the reply drips."""
+
 MOST_REPLY_BYTES = 64 * 1024
 
 Resolver = Callable[[str, int], Sequence[str]]
@@ -56,52 +61,116 @@ def public(address: str) -> bool:
 
 def request(
     method: str, url: str, *, allow_hosts: Sequence[str] = (), body: bytes | None = None,
-    headers: Mapping[str, str] | None = None, resolver: Resolver = resolve_host,
+    headers: Mapping[str, str] | None = None, resolver: Resolver | None = None,
 ) -> Reply:
     """One request to a checked and pinned address, or `DeliveryError`; ``sent`` says whether bytes may have left."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        host.encode("idna")
+    except (ValueError, UnicodeError):
+        raise DeliveryError("not an http or https URL", retryable=False) from None
     allowed = host in allow_hosts
     if parts.scheme not in ("http", "https") or not host:
         raise DeliveryError(f"{shown(url)}: not an http or https URL", retryable=False)
     if parts.scheme == "http" and not allowed:
         raise DeliveryError(f"{shown(url)}: plain http is only for hosts in allow_hosts", retryable=False)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        addresses = resolver(host, port)
-    except OSError as error:
-        raise DeliveryError(f"{shown(url)}: the host cannot be resolved: {error.strerror or error}", retryable=True) from None
+        addresses = (resolver or resolve_host)(host, port)
+    except (OSError, UnicodeError) as error:
+        raise DeliveryError(f"{shown(url)}: the host cannot be resolved: {getattr(error, 'strerror', None) or error}", retryable=True) from None
     if not allowed and not all(public(address) for address in addresses):
         raise DeliveryError(f"{shown(url)}: the host resolves to an address that is not public", retryable=False)
     if not addresses:
         raise DeliveryError(f"{shown(url)}: the host has no address", retryable=True)
-    pinned = addresses[0]
-    netloc = f"[{pinned}]:{port}" if ":" in pinned else f"{pinned}:{port}"
-    target = parts._replace(netloc=netloc).geturl()
-    sending = {"host": parts.netloc.rpartition("@")[2], "user-agent": "driftd", **(headers or {})}
-    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    tls = parts.scheme == "https"
+    sending = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "driftd", "Content-Length": str(len(body or b"")), **(headers or {})}
+    backend = _Pinned(addresses, ALL_SECONDS)
+    target = httpcore.URL(
+        scheme=parts.scheme.encode(), host=host.encode("idna"), port=port,
+        target=((parts.path or "/") + (f"?{parts.query}" if parts.query else "")).encode("ascii", "replace"),
+    )
     try:
         with (
-            httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False) as client,
-            client.stream(method, target, content=body, headers=sending, extensions={"sni_hostname": host}) as response,
+            httpcore.ConnectionPool(ssl_context=_tls() if tls else None, network_backend=backend) as pool,
+            pool.stream(method, target, headers=[(k.encode(), v.encode()) for k, v in sending.items()], content=body) as response,
         ):
-            return Reply(response.status_code, dict(response.headers), _read(response))
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise DeliveryError(f"{shown(url)}: no connection: {error}", retryable=True) from None
-    except (httpx.HTTPError, ssl_error()) as error:
-        raise DeliveryError(f"{shown(url)}: {type(error).__name__}", retryable=True, sent=True) from None
+            found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers}
+            return Reply(response.status, found, _read(response))
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, ssl.SSLError, OSError) as error:
+        said = "no connection" if not backend.wrote else "no reply"
+        why = "it took longer than 15 s" if isinstance(error, httpcore.TimeoutException) and backend.wrote else type(error).__name__
+        raise DeliveryError(f"{shown(url)}: {said}: {why}", retryable=True, sent=backend.wrote) from None
 
 
-def ssl_error() -> type[Exception]:
-    import ssl
-
-    return ssl.SSLError
-
-
-def _read(response: httpx.Response) -> bytes:
+def _read(response: httpcore.Response) -> bytes:
     body = b""
-    for chunk in response.iter_bytes(8192):
+    for chunk in response.iter_stream():
         body += chunk
         if len(body) >= MOST_REPLY_BYTES:
             break
     return body[:MOST_REPLY_BYTES]
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+class _Pinned(httpcore.NetworkBackend):
+    """Connects to addresses that were checked, whatever the name resolves to by now, and ends when the time is over.
+
+    ``wrote`` says whether any byte of the request may have left.
+    """
+
+    def __init__(self, addresses: Sequence[str], seconds: float) -> None:
+        self._addresses = list(addresses)
+        self._inner = httpcore.SyncBackend()
+        self._clock = SystemClock()
+        self._until = self._clock.monotonic() + seconds
+        self.wrote = False
+
+    def left(self) -> float:
+        """Seconds until the request must be over."""
+        left = self._until - self._clock.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout
+        return left
+
+    def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        error: Exception = httpcore.ConnectError()
+        for address in self._addresses[:3]:
+            try:
+                return _Timed(self._inner.connect_tcp(address, port, min(CONNECT_SECONDS, self.left())), self)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as caught:
+                error = caught
+        raise error
+
+
+class _Timed(httpcore.NetworkStream):
+    """A stream whose every step fits into what is left of the request's time."""
+
+    def __init__(self, inner: httpcore.NetworkStream, owner: _Pinned) -> None:
+        self._inner, self._owner = inner, owner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._owner.left())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        left = self._owner.left()
+        self._owner.wrote = True
+        self._inner.write(buffer, left)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Timed(self._inner.start_tls(ssl_context, server_hostname, min(CONNECT_SECONDS, self._owner.left())), self._owner)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)

@@ -28,6 +28,11 @@ def of_monitor(connection: Connection, monitor: str | None = None, state: str | 
     return list(connection.execute(query))
 
 
+def of_incident(connection: Connection, incident: int) -> Row[Any] | None:
+    """The watch of a new version that an incident is about."""
+    return connection.execute(sa.select(t.deployment).where(t.deployment.c.incident_id == incident)).first()
+
+
 def begin(connection: Connection, monitor: str, version: str, previous: str, first: datetime, until: datetime, now: datetime) -> None:
     """Watch a version from now on; once."""
     connection.execute(t.deployment.insert().values(

@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 
 from checks.core.errors import StoreError
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema version that this code works with; a test compares it with the newest migration."""
 
 READ = {"driftd_read": True}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -92,9 +92,52 @@ def acceptances(connection: Connection, monitor: str) -> list[Row[Any]]:
     return list(connection.execute(query.order_by(t.acceptance.c.since, t.acceptance.c.id)))
 
 
+def open_of(connection: Connection, monitors: Collection[str]) -> list[Row[Any]]:
+    """The open incidents of those monitors, oldest first."""
+    i = t.incident.c
+    query = sa.select(t.incident).where(i.state == "open", i.scope == "monitor", i.monitor.in_(list(monitors)))
+    return list(connection.execute(query.order_by(i.id)))
+
+
+def open_source(connection: Connection, source: str) -> Row[Any] | None:
+    """The open incident of a source."""
+    i = t.incident.c
+    query = sa.select(t.incident).where(i.state == "open", i.scope == "source", i.source == source)
+    return connection.execute(query.order_by(i.id)).first()
+
+
+def children(connection: Connection, parent: int) -> list[Row[Any]]:
+    """The incidents of monitors that a source's incident stands for."""
+    return list(connection.execute(sa.select(t.incident).where(t.incident.c.parent_id == parent).order_by(t.incident.c.id)))
+
+
+def locked(connection: Connection, incident: int) -> Row[Any] | None:
+    """One incident, kept from others until commit."""
+    return connection.execute(sa.select(t.incident).where(t.incident.c.id == incident).with_for_update()).one_or_none()
+
+
+def last_said(connection: Connection, incident: int) -> datetime | None:
+    """When anything of an incident was announced last."""
+    query = sa.select(t.announcement.c.at).where(t.announcement.c.incident_id == incident)
+    return connection.execute(query.order_by(t.announcement.c.sequence.desc()).limit(1)).scalar()
+
+
+def switch(connection: Connection) -> str:
+    """Who has stopped every rollback in the store; empty if nobody has."""
+    return str(connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "no_rollback")).scalar() or "")
+
+
+def set_switch(connection: Connection, by: str) -> None:
+    """Stop every rollback in the name of ``by``, or (empty) let them go on."""
+    connection.execute(t.meta.delete().where(t.meta.c.key == "no_rollback"))
+    if by:
+        connection.execute(t.meta.insert().values(key="no_rollback", value=by))
+
+
 def append(connection: Connection, incident: int, kind: str, at: datetime, make_payload: Any) -> tuple[int, dict[str, Any]]:
     """Append the next announcement of an incident; ``make_payload(sequence)`` gives what it says."""
     a = t.announcement.c
+    locked(connection, incident)
     last = connection.execute(sa.select(sa.func.max(a.sequence)).where(a.incident_id == incident)).scalar() or 0
     payload = make_payload(last + 1)
     connection.execute(
@@ -140,10 +183,12 @@ def rollback_of(connection: Connection, incident: int) -> Row[Any] | None:
     return connection.execute(sa.select(t.rollback).where(t.rollback.c.incident_id == incident)).one_or_none()
 
 
-def rollbacks(connection: Connection, monitor: str | None = None) -> list[Row[Any]]:
-    """Rollbacks, newest first."""
+def rollbacks(connection: Connection, monitor: str | None = None, states: Sequence[str] = ()) -> list[Row[Any]]:
+    """Rollbacks, newest first; only those in ``states`` where some are given."""
     query = sa.select(t.rollback).order_by(t.rollback.c.id.desc())
-    return list(connection.execute(query.where(t.rollback.c.monitor == monitor) if monitor else query))
+    if monitor:
+        query = query.where(t.rollback.c.monitor == monitor)
+    return list(connection.execute(query.where(t.rollback.c.state.in_(states)) if states else query))
 
 
 def move_rollback(connection: Connection, old: Row[Any], **values: Any) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,8 +13,9 @@ from sqlalchemy.engine import Connection, Row
 
 from monitor.store import tables as t
 
-PENDING, LEASED, SENT, DEAD, CANCELLED, UNKNOWN = "pending", "leased", "sent", "dead", "cancelled", "unknown"
-UNFINISHED = (PENDING, LEASED)
+PENDING, LEASED, SENT, DEAD, CANCELLED, UNKNOWN, HELD = "pending", "leased", "sent", "dead", "cancelled", "unknown", "held"
+UNFINISHED = (PENDING, LEASED, HELD)
+WAITING = (PENDING, HELD)
 
 
 def idempotency_key(incident: int, sequence: int, destination: str) -> str:
@@ -22,16 +25,25 @@ def idempotency_key(incident: int, sequence: int, destination: str) -> str:
 
 def add(
     connection: Connection, *, incident: int, sequence: int, destination: str, kind: str, payload: dict[str, Any], text: str,
-    now: datetime, not_after: datetime | None = None,
+    now: datetime, not_after: datetime | None = None, next_at: datetime | None = None, held_by: str = "",
 ) -> None:
-    """Decide a message; it is sent after the transaction has committed."""
+    """Decide a message; it is sent after the transaction has committed, ``next_at`` at the earliest, and not while it is held."""
     connection.execute(
         t.outbox.insert().values(
             key=idempotency_key(incident, sequence, destination), incident_id=incident, destination=destination, kind=kind,
-            sequence=sequence, payload=payload, text=text, state=PENDING, attempts=0, next_at=now, created_at=now, epoch=0,
-            not_after=not_after, error="",
+            sequence=sequence, payload=payload, text=text, state=HELD if held_by else PENDING, attempts=0, next_at=next_at or now,
+            created_at=now, epoch=0, not_after=not_after, error="", held_by=held_by, covered_by="",
         )
     )
+
+
+def add_once(connection: Connection, *, incident: int, sequence: int, destination: str, **values: Any) -> bool:
+    """`add`, unless the same was decided before; False then."""
+    key = idempotency_key(incident, sequence, destination)
+    if connection.execute(sa.select(t.outbox.c.id).where(t.outbox.c.key == key)).scalar() is not None:
+        return False
+    add(connection, incident=incident, sequence=sequence, destination=destination, **values)
+    return True
 
 
 def notice(connection: Connection, key: str, destination: str, payload: dict[str, Any], text: str, now: datetime) -> bool:
@@ -42,13 +54,73 @@ def notice(connection: Connection, key: str, destination: str, payload: dict[str
     connection.execute(
         t.outbox.insert().values(
             key=full, incident_id=None, destination=destination, kind="alert", sequence=0, payload=payload, text=text, state=PENDING,
-            attempts=0, next_at=now, created_at=now, epoch=0, error="",
+            attempts=0, next_at=now, created_at=now, epoch=0, error="", held_by="", covered_by="",
         )
     )
     return True
 
 
-def claim(connection: Connection, owner: str, now: datetime, lease: timedelta, kinds: tuple[str, ...], limit: int = 20) -> list[Row[Any]]:
+def rollback_requests(connection: Connection, incident: int) -> int:
+    """How many requests of an incident's rollback were ever put here."""
+    o = t.outbox.c
+    query = sa.select(sa.func.count()).select_from(t.outbox).where(o.incident_id == incident, o.kind == "rollback")
+    return int(connection.execute(query).scalar_one())
+
+
+def told(connection: Connection, incident: int) -> frozenset[str]:
+    """The destinations that have heard of an incident, or are just hearing."""
+    o = t.outbox.c
+    query = sa.select(o.destination).where(o.incident_id == incident, o.kind == "alert", o.covered_by == "", o.state.in_((SENT, LEASED)))
+    return frozenset(connection.execute(query.distinct()).scalars())
+
+
+def held(connection: Connection, held_by: str) -> list[Row[Any]]:
+    """The messages that wait under that name, in order."""
+    o = t.outbox.c
+    return list(connection.execute(sa.select(t.outbox).where(o.state == HELD, o.held_by == held_by).order_by(o.incident_id, o.sequence)))
+
+
+def let_go(connection: Connection, ids: Sequence[int], now: datetime) -> None:
+    """Make held messages due."""
+    o = t.outbox.c
+    connection.execute(t.outbox.update().where(o.id.in_(ids), o.state == HELD).values(state=PENDING, held_by="", next_at=now))
+
+
+def cover(connection: Connection, ids: Sequence[int], by: str) -> None:
+    """Messages that another one stands for are not sent."""
+    o = t.outbox.c
+    connection.execute(t.outbox.update().where(o.id.in_(ids), o.state.in_(WAITING)).values(state=CANCELLED, covered_by=by, held_by=""))
+
+
+def cover_unsent(connection: Connection, incident: int, by: str) -> None:
+    """What waits of an incident and was never tried is covered by another message, where nobody has heard of it yet."""
+    o = t.outbox.c
+    earlier = t.outbox.alias()
+    heard = sa.exists().where(
+        earlier.c.incident_id == o.incident_id, earlier.c.destination == o.destination, earlier.c.kind == "alert",
+        sa.or_(earlier.c.state.in_((SENT, LEASED)), earlier.c.attempts > 0),
+    )
+    mine = (o.incident_id == incident, o.kind == "alert", o.state.in_(WAITING), ~heard)
+    connection.execute(t.outbox.update().where(*mine).values(state=CANCELLED, covered_by=by, held_by=""))
+
+
+def hasten(connection: Connection, incident: int, now: datetime) -> None:
+    """What waits of an incident for more to come goes out with what breaks through; a failed try keeps its wait."""
+    o = t.outbox.c
+    mine = (o.incident_id == incident, o.kind == "alert", o.state == PENDING, o.attempts == 0, o.next_at > now)
+    connection.execute(t.outbox.update().where(*mine).values(next_at=now))
+
+
+def due_destinations(connection: Connection, now: datetime, kinds: Sequence[str]) -> list[str]:
+    """Where something may be sent now."""
+    o = t.outbox.c
+    due = sa.or_(sa.and_(o.state == PENDING, o.next_at <= now), sa.and_(o.state == LEASED, o.lease_until < now))
+    return list(connection.execute(sa.select(o.destination).where(due, o.kind.in_(kinds)).distinct()).scalars())
+
+
+def claim(
+    connection: Connection, owner: str, now: datetime, lease: timedelta, kinds: Sequence[str], limit: int = 20, destination: str | None = None,
+) -> list[Row[Any]]:
     """Lease the due heads of their order keys; a lease that ran out may be taken over."""
     o = t.outbox.c
     earlier = t.outbox.alias()
@@ -57,22 +129,51 @@ def claim(connection: Connection, owner: str, now: datetime, lease: timedelta, k
         earlier.c.kind == o.kind, earlier.c.state.in_(UNFINISHED),
     )
     due = sa.or_(sa.and_(o.state == PENDING, o.next_at <= now), sa.and_(o.state == LEASED, o.lease_until < now))
+    query = sa.select(t.outbox).where(due, head, o.kind.in_(kinds))
+    if destination is not None:
+        query = query.where(o.destination == destination)
     claimed = []
-    for row in connection.execute(sa.select(t.outbox).where(due, head, o.kind.in_(kinds)).order_by(o.next_at, o.id).limit(limit)).all():
-        changed = connection.execute(
-            t.outbox.update().where(o.id == row.id, o.epoch == row.epoch, o.state == row.state)
-            .values(state=LEASED, lease_owner=owner, lease_until=now + lease, epoch=row.epoch + 1)
-        )
-        if changed.rowcount == 1:
-            claimed.append(connection.execute(sa.select(t.outbox).where(o.id == row.id)).one())
+    for row in connection.execute(query.order_by(o.next_at, o.id).limit(limit)).all():
+        if _lease(connection, row, owner, now + lease):
+            claimed.append(_leased(row, owner, now + lease))
     return claimed
+
+
+def claim_rest(connection: Connection, head: Row[Any], owner: str, until: datetime) -> list[Any]:
+    """Lease what waits behind a claimed message of the same incident and destination, to be told with it; in order."""
+    o = t.outbox.c
+    query = sa.select(t.outbox).where(
+        o.incident_id == head.incident_id, o.destination == head.destination, o.kind == head.kind, o.sequence > head.sequence,
+        o.state == PENDING,
+    )
+    rest = []
+    for row in connection.execute(query.order_by(o.sequence)).all():
+        if not _lease(connection, row, owner, until):
+            break
+        rest.append(_leased(row, owner, until))
+    return rest
+
+
+def _lease(connection: Connection, row: Row[Any], owner: str, until: datetime) -> bool:
+    o = t.outbox.c
+    changed = connection.execute(
+        t.outbox.update().where(o.id == row.id, o.epoch == row.epoch, o.state == row.state)
+        .values(state=LEASED, lease_owner=owner, lease_until=until, epoch=row.epoch + 1)
+    )
+    return changed.rowcount == 1
+
+
+def _leased(row: Row[Any], owner: str, until: datetime) -> Any:
+    """The row as it is in the table now, without reading it again."""
+    return SimpleNamespace(**{**row._mapping, "state": LEASED, "lease_owner": owner, "lease_until": until, "epoch": row.epoch + 1})
 
 
 def record(
     connection: Connection, row: Row[Any], now: datetime, *, state: str, outcome: str, detail: str = "", next_at: datetime | None = None,
+    covered_by: str = "",
 ) -> bool:
     """Record what became of a claimed message; False when the lease was lost to another."""
-    values: dict[str, Any] = {"state": state, "attempts": row.attempts + 1, "lease_until": None, "error": "" if state == SENT else detail}
+    values: dict[str, Any] = {"state": state, "attempts": row.attempts + 1, "lease_until": None, "error": "" if state == SENT else detail, "covered_by": covered_by}
     if next_at is not None:
         values["next_at"] = next_at
     if state == SENT:
@@ -99,6 +200,40 @@ def release(connection: Connection, row: Row[Any]) -> None:
         t.outbox.update().where(t.outbox.c.id == row.id, t.outbox.c.epoch == row.epoch, t.outbox.c.state == LEASED)
         .values(state=PENDING, lease_until=None)
     )
+
+
+def release_all(connection: Connection, owner: str) -> int:
+    """Give back everything that ``owner`` has claimed: it stops."""
+    o = t.outbox.c
+    mine = (o.state == LEASED, o.lease_owner == owner, o.kind == "alert")
+    return connection.execute(t.outbox.update().where(*mine).values(state=PENDING, lease_until=None)).rowcount
+
+
+def give_up(connection: Connection, destination: str, before: datetime, why: str) -> int:
+    """What has waited for a destination since ``before`` is dead; answers how many."""
+    o = t.outbox.c
+    old = (o.destination == destination, o.state == PENDING, o.created_at <= before)
+    return connection.execute(t.outbox.update().where(*old).values(state=DEAD, error=why)).rowcount
+
+
+def replay(connection: Connection, number: int | None, destination: str | None, now: datetime) -> int:
+    """Make dead letters due again: one, those of a destination, or all; answers how many."""
+    o = t.outbox.c
+    chosen = [o.state == DEAD, o.kind != "rollback"]
+    if number is not None:
+        chosen.append(o.id == number)
+    if destination is not None:
+        chosen.append(o.destination == destination)
+    values = {"state": PENDING, "next_at": now, "created_at": now, "error": ""}
+    return connection.execute(t.outbox.update().where(*chosen).values(**values)).rowcount
+
+
+def listing(connection: Connection, states: Sequence[str] = (), limit: int = 200) -> list[Row[Any]]:
+    """Messages, newest first."""
+    o = t.outbox.c
+    columns = [c for c in t.outbox.c if c.name not in ("payload", "text")]
+    query = sa.select(*columns).order_by(o.id.desc()).limit(limit)
+    return list(connection.execute(query.where(o.state.in_(states)) if states else query))
 
 
 def next_due(connection: Connection) -> datetime | None:

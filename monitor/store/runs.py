@@ -14,7 +14,7 @@ from checks.core.window import Window, iso
 from monitor.ports import BaselineWindow, Day, ProfiledWindow, RuleResult, Settings
 from monitor.store import tables as t
 
-RESULT_COLUMNS = ("rule", "family", "verdict", "value", "low", "high", "n", "column", "slice", "state", "cleared", "reason")
+RESULT_COLUMNS = ("rule", "family", "verdict", "value", "low", "high", "n", "column", "slice", "state", "cleared", "reason", "definition")
 
 
 def settings_of(connection: Connection, name: str) -> Row[Any] | None:

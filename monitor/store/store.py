@@ -115,6 +115,12 @@ def reclaim(connection: Connection, is_dead: Callable[[str], bool]) -> int:
     return ended
 
 
+def one_at_a_time(connection: Connection, name: str) -> None:
+    """Keep other daemons out of what ``name`` stands for until commit; SQLite has one writer at a time anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
 def audit(connection: Connection, at: datetime, actor: str, action: str, body: dict[str, Any]) -> None:
     """Append to the audit log."""
     connection.execute(t.audit.insert().values(at=at, actor=actor, action=action, body=body))

@@ -44,6 +44,10 @@ def _json(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.JSON, nullable=False)
 
 
+def _count(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Integer, nullable=False, default=0, server_default="0")
+
+
 meta = sa.Table("meta", metadata, sa.Column("key", sa.String(100), primary_key=True), sa.Column("value", sa.Text, nullable=False))
 
 monitor = sa.Table(
@@ -82,7 +86,7 @@ result = sa.Table(
     _text("rule", 500), _text("family", 20), _text("verdict", 20), sa.Column("value", sa.Float), sa.Column("low", sa.Float),
     sa.Column("high", sa.Float), sa.Column("n", sa.BigInteger, nullable=False), _text("column", nullable=True),
     _text("slice", 500, nullable=True), _text("state", 20, default=""), sa.Column("cleared", sa.Boolean, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("reason", sa.Text, nullable=False, default=""), _text("definition", 40, default="", server_default=""),
 )
 
 violation = sa.Table(
@@ -100,7 +104,10 @@ incident = sa.Table(
     sa.Column("headline", sa.Text, nullable=False), _text("owner"), _time("opened_at"), _time("closed_at", True),
     _text("reason", 100, default=""), _time("first_window"), _time("last_window"), _time("closed_window", True),
     sa.Column("windows", sa.Integer, nullable=False), _json("members"), _json("facts"), _text("hold_by", default=""),
-    sa.Index("incident_of", "monitor", "state"),
+    _text("scope", 20, default="monitor", server_default="monitor"), _text("source", 500, default="", server_default=""),
+    sa.Column("parent_id", _Id, nullable=True), _text("acked_by", default="", server_default=""), _time("acked_at", True),
+    _time("escalated_at", True), _time("reminded_at", True), _count("reminders"), _count("flapping"),
+    sa.Index("incident_of", "monitor", "state"), sa.Index("incident_state", "state", "parent_id"),
 )
 
 announcement = sa.Table(
@@ -120,7 +127,8 @@ outbox = sa.Table(
     sa.Column("text", sa.Text, nullable=False), _text("state", 20), sa.Column("attempts", sa.Integer, nullable=False),
     _time("next_at"), _time("created_at"), _time("sent_at", True), _text("lease_owner", default=""), _time("lease_until", True),
     sa.Column("epoch", sa.Integer, nullable=False), _time("not_after", True), sa.Column("error", sa.Text, nullable=False),
-    sa.Index("outbox_due", "state", "next_at"), sa.Index("outbox_order", "incident_id", "destination", "sequence"),
+    _text("held_by", 100, default="", server_default=""), _text("covered_by", 100, default="", server_default=""),
+    sa.Index("outbox_due", "state", "next_at"), sa.Index("outbox_destination", "destination", "state", "next_at"), sa.Index("outbox_order", "incident_id", "destination", "sequence"),
 )
 
 delivery_attempt = sa.Table(
@@ -133,12 +141,25 @@ rollback = sa.Table(
     _text("monitor"), _text("mode", 20), _text("state", 20), _text("from_version"), _text("to_version"), _json("guards"),
     _json("payload"), _text("webhook_id", 100), _time("created_at"), _time("not_after", True), _time("dispatched_at", True),
     _time("settle_until", True), _time("confirmed_at", True), sa.Column("posts", sa.Integer, nullable=False),
-    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False), _text("payload_hash", 100, default="", server_default=""),
+    _text("decided_by", default="", server_default=""), _time("decided_at", True), _time("expires_at", True), _time("verified_at", True),
+    sa.Index("rollback_state", "state"),
 )
 
 silence = sa.Table(
     "silence", metadata, _id(), _text("monitor"), _text("rule", 500, nullable=True), _text("author"),
-    sa.Column("reason", sa.Text, nullable=False), _time("starts_at"), _time("ends_at"),
+    sa.Column("reason", sa.Text, nullable=False), _time("starts_at"), _time("ends_at"), sa.Column("incident_id", _Id, nullable=True), _text("family", 20, nullable=True),
+    _text("kind", 20, default="", server_default=""), _time("ended_at", True),
+)
+
+destination = sa.Table(
+    "destination", metadata, sa.Column("name", sa.String(200), primary_key=True), sa.Column("failures", sa.Integer, nullable=False),
+    _time("open_until", True), _time("disabled_at", True), _time("told_at", True), sa.Column("reason", sa.Text, nullable=False),
+)
+
+thread = sa.Table(
+    "thread", metadata, sa.Column("incident_id", _Id, sa.ForeignKey("incident.id"), primary_key=True),
+    sa.Column("destination", sa.String(200), primary_key=True), _text("ref", 500),
 )
 
 acceptance = sa.Table(

@@ -109,7 +109,7 @@ def test_only_public_addresses_and_allowed_hosts_are_connected_to(receiver: Rece
 
 
 def test_slack_webhooks_succeed_only_with_200_and_ok(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
-    channel = SlackChannel(SlackConfig(url=SecretStr(receiver.url + "/services/T0/secretpath")))
+    channel = SlackChannel(SlackConfig(url=SecretStr(receiver.url + "/services/T0/secretpath"), allow_hosts=LOCAL))
     with caplog.at_level("DEBUG"):
         channel.send(message())
     sent = receiver.ledger[0].json
@@ -125,9 +125,9 @@ def test_slack_webhooks_succeed_only_with_200_and_ok(receiver: Receiver, caplog:
 
 
 def test_slack_bots_succeed_only_with_ok_true(receiver: Receiver) -> None:
-    channel = SlackChannel(SlackConfig(token=SecretStr("xoxb-1"), channel="#ml", api_url=receiver.url + "/api/"))
+    channel = SlackChannel(SlackConfig(token=SecretStr("xoxb-1"), channel="#ml", api_url=receiver.url + "/api/", allow_hosts=LOCAL))
     receiver.script.append(Script(200, json.dumps({"ok": True, "ts": "17.1"})))
-    assert channel.send(message()) == "17.1"
+    assert channel.send(message()) == "#ml:17.1"
     for reply, retryable, disable in (
         (Script(200, json.dumps({"ok": False, "error": "token_revoked"})), False, True),
         (Script(200, json.dumps({"ok": False, "error": "internal_error"})), True, False), (Script(429, "{}", {"retry-after": "7"}), True, False),

@@ -52,7 +52,8 @@ def test_a_shift_is_a_drift_incident_that_names_its_column_and_closes(tmp_path: 
     fired = world.inbox.messages[0]
     assert "x0 +" in fired.text
     assert fired.payload["data"]["drivers"][0]["column"] == "x0"
-    assert [m.payload["data"]["sequence"] for m in world.inbox.messages] == [1, 2]
+    sequences = [m.payload["data"]["sequence"] for m in world.inbox.messages]
+    assert sequences == list(range(1, len(sequences) + 1))
     with world.app.store.read() as connection:
         assert incidents.tokens(connection, "m") == [START + timedelta(days=43)]
 
@@ -129,8 +130,11 @@ def test_a_bad_version_is_rolled_back_once_and_verified(tmp_path: Path) -> None:
         world.clock.advance(timedelta(minutes=11))
         world.app.watch.deliver()
     assert len(server.calls) == 1
-    assert rollback_of(world).state == "verified"
-    assert "100% of" in rollback_of(world).detail
+    assert rollback_of(world).state == "effective"
+    assert "held in 2 windows after it" in rollback_of(world).detail
+    with world.app.store.read() as connection:
+        steps = [r.action for r in connection.execute(tables.audit.select().order_by(tables.audit.c.id)) if r.action.startswith("rollback.")]
+    assert steps[-5:] == ["rollback.dispatched", "rollback.accepted", "rollback.confirmed", "rollback.verified", "rollback.effective"]
     assert any("Rollback from v2 to v1" in m.text for m in world.inbox.messages)
     server.close()
 
@@ -142,7 +146,7 @@ def test_verification_fails_and_says_so_when_the_version_never_changes(tmp_path:
     world.clock.advance(timedelta(minutes=11))
     world.app.watch.deliver()
     assert rollback_of(world).state == "failed"
-    assert "v2 after the settling time" in rollback_of(world).detail
+    assert "says that v2 is live" in rollback_of(world).detail
     assert world.inbox.messages[-1].payload["data"]["rollback"]["state"] == "failed"
 
 
@@ -175,7 +179,7 @@ def test_a_lost_reply_without_effect_is_repeated_once_with_the_same_id(tmp_path:
 
 @pytest.mark.parametrize(("mode", "state"), [("dry_run", "dry_run"), ("approve", "awaiting_approval")])
 def test_other_modes_send_nothing(tmp_path: Path, receiver: Receiver, mode: str, state: str) -> None:
-    world = rollback_world(tmp_path, receiver.url, mode=mode)
+    world = rollback_world(tmp_path, receiver.url, mode=mode, approve_within="3d")
     world.days(6)
     assert rollback_of(world).state == state
     assert receiver.ledger == []
@@ -302,15 +306,18 @@ def test_a_delta_table_read_as_parquet_is_refused(tmp_path: Path) -> None:
 
 
 def test_missed_windows_are_caught_up_in_order_and_messages_say_that_they_are_late(tmp_path: Path) -> None:
-    world = World(tmp_path, Stream(faults={42: [shift("x0", 2.0)]}))
+    world = World(tmp_path, Stream(faults={42: [shift("x0", 2.0)], 49: [shift("x1", 2.0)]}))
     world.write(50)
     world.clock.move_to(START + timedelta(days=50, hours=2))
     world.app.watch.tick()
     with world.app.store.read() as connection:
         order = [r.start for r in sorted(runs.recent_runs(connection, "m"), key=lambda r: r.id)]
     assert order == [START + timedelta(days=40 + k) for k in range(10)]
-    assert world.inbox.messages[0].payload["data"]["delayed"]
-    assert "Delivered late" in world.inbox.messages[0].text
+    by_type = {m.payload["type"]: m for m in world.inbox.messages}
+    assert sorted(by_type) == ["incident.fired", "incident.summary"], "what came and went is a line, what still fires a message"
+    assert "x1" in by_type["incident.fired"].text
+    assert "CAME AND WENT while m was catching up: 1 incident" in by_type["incident.summary"].text
+    assert "INC-1 [warn] m: " in by_type["incident.summary"].text
 
 
 def test_silence_between_windows_is_an_incident_and_ends_when_events_return(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def episodes(verdicts: str, **options: object) -> list[tuple[int, int | None, st
     ("verdicts", "expected"),
     [
         ("ppp", []), ("pwp", [(1, None, "warn")]), ("pwpp", [(1, 3, "warn")]), ("pwfpp", [(1, 4, "fail")]), ("pwpwpp", [(1, 5, "warn")]),
-        ("pwppwpp", [(1, 3, "warn"), (4, 6, "warn")]), ("pwccpp", [(1, 5, "warn")]), ("pienp", []), ("pfeinp", [(1, None, "fail")]),
+        ("pwppwpp", [(1, None, "warn")]), ("pwppwppppp", [(1, 9, "warn")]), ("pwccpp", [(1, 5, "warn")]), ("pienp", []), ("pfeinp", [(1, None, "fail")]),
         ("pf-p-p", [(1, 5, "fail")]), ("w" + "-" * 14, [(0, 14, "warn")]),
     ],
 )

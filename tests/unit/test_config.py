@@ -54,7 +54,7 @@ def test_the_least_that_works_has_the_documented_defaults(tmp_path: Path, monkey
         (("    owner: ops", "    ownr: ops"), 7, "unknown key; did you mean 'owner'"),
         (("    owner: ops", "    owner: nobody"), 7, "there is no owner 'nobody'; allowed are ops"),
         (("[log]", "[pager]"), 4, "there is no channel 'pager'; allowed are"),
-        (("kind: webhook", "kind: pigeon"), 2, "there is no channel 'pigeon'; allowed are log, slack, webhook"),
+        (("kind: webhook", "kind: pigeon"), 2, "there is no channel 'pigeon'; allowed are alertmanager, apprise, email, log, pagerduty, slack, webhook"),
         (("clear_above: 0.65", "clear_above: 0.55"), 11, "would clear below where it fires"),
         (("roc_auc: {warn", "auc: {warn"), 11, "there is no metric 'auc'; allowed are accuracy"),
         (("source: logs/", "source: {kind: ftp, path: x}"), 8, "there is no source 'ftp'; allowed are csv, delta, feather, jsonl, parquet"),
@@ -99,7 +99,7 @@ def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
 def test_the_schema_knows_every_kind_of_source_and_channel() -> None:
     schema = json_schema(registries())
     kinds = [item["properties"]["kind"]["const"] for item in schema["properties"]["channels"]["additionalProperties"]["anyOf"]]
-    assert sorted(kinds) == ["log", "slack", "webhook"]
+    assert sorted(kinds) == ["alertmanager", "apprise", "email", "log", "pagerduty", "slack", "webhook"]
     assert "timezone" in schema["$defs"]["WindowConfig"]["properties"]
 
 

@@ -20,6 +20,8 @@ class LogConfig(Section):
 class LogChannel:
     """Writes a message as one line."""
 
+    people = False
+
     def send(self, message: Message) -> str:
         sys.stdout.write(json.dumps({"event": "message", "id": message.key, "text": message.text, **message.payload}) + "\n")
         sys.stdout.flush()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal
 
 from pydantic import SecretStr, field_validator
@@ -19,11 +21,15 @@ MOST_BYTES = 20_000
 
 
 class WebhookConfig(Section):
-    """``url``, the signing ``secret`` (``whsec_`` and base64, or any text), and hosts that may be plain http or private."""
+    """``url``, the signing ``secret`` (``whsec_`` and base64, or any text), and hosts that may be plain http or private.
+
+    While a secret is being rotated, ``previous_secret`` signs, too: the receiver may know either.
+    """
 
     kind: Literal["webhook"] = "webhook"
     url: SecretStr
     secret: SecretStr | None = None
+    previous_secret: SecretStr | None = None
     allow_hosts: list[str] = []
 
     @field_validator("url")
@@ -41,15 +47,17 @@ def signing_key(secret: str) -> str:
     return base64.b64encode(secret.encode()).decode()
 
 
-def signed_headers(key: str, body: bytes, message: Message, secret: str | None) -> dict[str, str]:
-    """The headers of Standard Webhooks; without a secret, without a signature."""
+def signed_headers(key: str, body: bytes, now: datetime, secrets: Sequence[str | None]) -> dict[str, str]:
+    """The headers of Standard Webhooks, with a signature for every secret; without a secret, without a signature.
+
+    ``now`` carries a time zone: the library mis-signs naive times.
+    """
     from standardwebhooks import Webhook
 
-    headers = {
-        "content-type": "application/json", "webhook-id": key, "webhook-timestamp": str(int(message.now.timestamp())),
-    }
-    if secret:
-        headers["webhook-signature"] = Webhook(signing_key(secret)).sign(key, message.now, body.decode())
+    headers = {"content-type": "application/json", "webhook-id": key, "webhook-timestamp": str(int(now.timestamp()))}
+    signatures = [Webhook(signing_key(secret)).sign(key, now, body.decode()) for secret in secrets if secret]
+    if signatures:
+        headers["webhook-signature"] = " ".join(signatures)
     return headers
 
 
@@ -65,7 +73,9 @@ def body_of(message: Message) -> bytes:
 
 
 class WebhookChannel:
-    """Posts a message to one URL."""
+    """Posts a message to one URL; a machine reads it, so each message goes by itself."""
+
+    people = False
 
     def __init__(self, config: WebhookConfig) -> None:
         self._config = config
@@ -75,7 +85,8 @@ class WebhookChannel:
         if len(body) > MOST_BYTES:
             raise DeliveryError(f"the message has {len(body)} bytes; {MOST_BYTES} are the most", retryable=False)
         url = self._config.url.get_secret_value()
-        headers = signed_headers(message.key, body, message, reveal(self._config.secret))
+        secrets = (reveal(self._config.secret), reveal(self._config.previous_secret))
+        headers = signed_headers(message.key, body, message.now, secrets)
         reply = request("POST", url, allow_hosts=self._config.allow_hosts, body=body, headers=headers)
         check(reply.status, reply.headers, shown(url), message.now)
         return f"status {reply.status}"

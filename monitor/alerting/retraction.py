@@ -1,0 +1,28 @@
+"""Whether a breach that was announced is known to have been none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from monitor.alerting.fold import DRIVER, WindowResults
+
+UNSETTLED = ("waiting", "provisional", "estimated", "deferred")
+
+
+def refuted(first: datetime, last: datetime, members: Collection[str], windows: Sequence[WindowResults]) -> bool:
+    """Whether every result that could have fired an incident of ``members`` from ``first`` to ``last`` is a pass now.
+
+    A result that is not known any more, or rests on labels that are not final, refutes nothing: the incident stays as it is.
+    """
+    for item in windows:
+        if not first <= item.window.start <= last:
+            continue
+        found = {r.rule: r for r in item.results if r.state != DRIVER}
+        for rule in members:
+            result = found.get(rule)
+            if result is not None and (result.verdict != "pass" or result.state in UNSETTLED):
+                return False
+        if not found.keys() & set(members):
+            return False
+    return True

@@ -1,0 +1,80 @@
+"""Templates of outgoing bodies and expressions on replies: Jinja in its sandbox, checked when the configuration is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+MOST_CHARACTERS = 20_000
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    environment.filters["json"] = lambda value: json.dumps(value)
+    environment.globals.pop("range", None)  # a body counts nothing, and a loop over a range is how a template never ends
+    return environment
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str) -> Any:
+    return _environment().from_string(text)
+
+
+@lru_cache(maxsize=256)
+def _expression(text: str) -> Any:
+    return _environment().compile_expression(text, undefined_to_none=True)
+
+
+def render(text: str, facts: Mapping[str, Any]) -> str:
+    """The template with ``facts``; `ValueError` says what it lacks or where it is wrong."""
+    from jinja2 import TemplateError
+
+    try:
+        made = str(_compiled(text).render(**facts))
+    except (TemplateError, TypeError, AttributeError, KeyError, ArithmeticError, MemoryError) as error:
+        raise ValueError(f"the template cannot be filled in: {error}") from None
+    if len(made) > MOST_CHARACTERS:
+        raise ValueError(f"the template makes {len(made)} characters; {MOST_CHARACTERS} are the most")
+    return made
+
+
+def evaluate(text: str, facts: Mapping[str, Any]) -> Any:
+    """The value of an expression over ``facts``, such as ``reply.model_version.version``; None where a part is not there."""
+    from jinja2 import TemplateError
+
+    try:
+        return _expression(text)(**facts)
+    except (TemplateError, TypeError, AttributeError, KeyError, ArithmeticError):
+        return None
+
+
+def _template(text: str) -> str:
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        _compiled(text)
+    except TemplateSyntaxError as error:
+        raise ValueError(f"not a Jinja template: {error.message} in its line {error.lineno}") from None
+    return text
+
+
+def _checked(text: str) -> str:
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        _expression(text)
+    except TemplateSyntaxError as error:
+        raise ValueError(f"{text!r} is not an expression such as reply.version: {error.message}") from None
+    return text
+
+
+Template = Annotated[str, AfterValidator(_template)]
+Expression = Annotated[str, AfterValidator(_checked)]

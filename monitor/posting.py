@@ -1,0 +1,126 @@
+"""From an announcement to outbox rows: to whom, when, and what keeps it waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection, Row
+
+from checks.core.window import iso
+from monitor.alerting.silences import Held, release, silenced
+from monitor.config.alerts import Owner
+from monitor.config.model import Config, MonitorConfig
+from monitor.store import incidents, outbox, silences
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One announcement, ready to be sent."""
+
+    incident: Row[Any]
+    type: str
+    sequence: int
+    payload: dict[str, Any]
+    text: str
+    now: datetime
+
+
+def owner_of(config: Config, name: str, otherwise: str = "platform") -> Owner:
+    """The owner of that name; where the configuration has dropped it, another."""
+    return config.owners.get(name) or config.owners.get(otherwise) or config.owners["platform"]
+
+
+def destinations(config: Config, incident: Row[Any], otherwise: str) -> list[str]:
+    """The channels that messages on an incident go to: the owner's for its severity, and whom it was escalated to."""
+    owner = owner_of(config, incident.owner, otherwise)
+    named = list(owner.route(incident.severity))
+    if incident.escalated_at is not None and owner.escalate is not None:
+        named += owner.escalate.to
+    return list(dict.fromkeys(named))
+
+
+def send(connection: Connection, config: Config, post: Post, channels: Sequence[str], at: datetime, held: str = "") -> None:
+    """Put a message for every channel into the outbox.
+
+    Of an incident that a source's incident stands for only those are told who have heard of it already. A silenced one waits for
+    the end of its silence, as does one (``held``) that waits for a catch-up.
+    """
+    row = post.incident
+    told = outbox.told(connection, row.id)
+    quiet = silenced(silences.current(connection, post.now), row.monitor, row.family, row.id, post.now)
+    held = f"silence:{quiet.id}" if quiet is not None else held
+    for channel in channels:
+        if row.parent_id is not None and channel not in told:
+            continue
+        outbox.add(
+            connection, incident=row.id, sequence=post.sequence, destination=channel, kind="alert", payload=post.payload, text=post.text,
+            now=post.now, next_at=at, held_by=held,
+        )
+
+
+def let_go(connection: Connection, config: Config, held_by: str, when: str, now: datetime) -> None:
+    """Release what waited under that name; what came and went meanwhile is one line each in a summary per channel."""
+    rows = outbox.held(connection, held_by)
+    if not rows:
+        return
+    ids = {row.incident_id for row in rows if row.incident_id is not None}
+    found = {i: incidents.get(connection, i) for i in ids}
+    told = frozenset((i, channel) for i in ids for channel in outbox.told(connection, i))
+    held = [Held(row.id, row.incident_id, row.destination, row.sequence) for row in rows]
+    decided = release(held, frozenset(i for i, row in found.items() if row.state == "open"), told)
+    outbox.let_go(connection, decided.send, now)
+    key = f"summary/{held_by}/{iso(now)}"
+    outbox.cover(connection, decided.drop, key)
+    by_channel: dict[str, dict[int, None]] = {}
+    dropped = set(decided.drop)
+    for item in held:
+        if item.id in dropped and item.incident is not None:
+            by_channel.setdefault(item.destination, {})[item.incident] = None
+    for channel, passed in by_channel.items():
+        lines = [_line(found[i]) for i in passed]
+        text = "\n".join([
+            f"CAME AND WENT {when}: {len(lines)} incident{'' if len(lines) == 1 else 's'}", *(f"- {line}" for line in lines),
+            "Nothing of this fires now. Next: driftd incidents lists them.",
+        ])
+        data = {"headline": f"{len(lines)} incidents came and went {when}", "incidents": [f"INC-{i}" for i in passed], "lines": lines}
+        outbox.notice(connection, key, channel, {"type": "incident.summary", "timestamp": iso(now), "data": data}, text, now)
+
+
+def _line(row: Row[Any]) -> str:
+    ended = f" to {iso(row.closed_window or row.last_window)}" if row.state != "open" else ""
+    return f"INC-{row.id} [{row.severity}] {row.monitor}: {row.headline} ({iso(row.first_window)}{ended}, {row.reason or row.state})"
+
+
+def live_since(recent: Sequence[Row[Any]]) -> tuple[str, datetime | None]:
+    """The version that serves now, and the window in which it began; None where it began before the ``recent`` runs.
+
+    ``recent`` are runs, newest first.
+    """
+    live, since, older = "", None, False
+    for row in recent:
+        if not row.model_versions or not sum(row.model_versions.values()):
+            continue
+        version = max(row.model_versions, key=lambda v: row.model_versions[v])
+        if live and version != live:
+            older = True
+            break
+        live, since = version, row.start
+    return live, since if older else None
+
+
+def request_actions(connection: Connection, monitor: MonitorConfig, incident: Row[Any], now: datetime, window: tuple[datetime, datetime]) -> None:
+    """Put the actions that an incident calls for into the outbox, each once for an incident."""
+    for index, action in enumerate(monitor.actions):
+        if not action.meant(incident.family, incident.severity):
+            continue
+        data = {
+            "incident": f"INC-{incident.id}", "monitor": monitor.name, "purpose": action.purpose, "family": incident.family,
+            "severity": incident.severity, "headline": incident.headline, "window": {"start": iso(window[0]), "end": iso(window[1])},
+        }
+        outbox.add_once(
+            connection, incident=incident.id, sequence=0, destination=f"action:{monitor.name}:{index}", kind="action",
+            payload={"type": "action.requested", "timestamp": iso(now), "data": data}, text="", now=now,
+        )

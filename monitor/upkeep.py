@@ -1,0 +1,192 @@
+"""What is due because time has passed and not because a window came: reminders, escalation, ends of silences, quiet sources."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy.engine import Connection, Row
+from sqlalchemy.exc import IntegrityError
+
+from checks.core.errors import DriftdError
+from checks.core.window import Window, iso
+from monitor.alerting.incidents import RESOLVED, UPDATED
+from monitor.alerting.reminders import DIGEST, ESCALATE, MOST, REMIND, Announced, digest_text, remind
+from monitor.announce import Announcer, Committed
+from monitor.clock import Clock
+from monitor.pipeline import Pipeline
+from monitor.posting import let_go, owner_of
+from monitor.prepare import Prepared
+from monitor.shared import Sources
+from monitor.store import destinations, incidents, outbox, runs, silences
+from monitor.store.store import Store, audit
+
+LOG = structlog.get_logger("driftd.upkeep")
+REMINDER = "incident.reminder"
+TELL_AGAIN = timedelta(hours=1)
+
+
+class Upkeep:
+    """Keeps open incidents in people's minds, and lets go what waited. Any number of daemons may do so beside each other."""
+
+    def __init__(self, store: Store, pipeline: Pipeline, clock: Clock, senders: Callable[[], Any]) -> None:
+        self._store, self._pipeline, self._clock, self._senders = store, pipeline, clock, senders
+
+    def tick(self) -> None:
+        """Do what is due; what goes wrong with one incident keeps none of the others."""
+        now = self._clock.now()
+        with self._store.read() as connection:
+            opened = [r for r in incidents.listing(connection, "open") if r.parent_id is None]
+            said = {r.id: incidents.last_said(connection, r.id) for r in opened}
+            over = silences.over(connection, now)
+            expired = [r for r in incidents.rollbacks(connection, None, ("awaiting_approval",)) if r.expires_at is not None and r.expires_at <= now]
+        for silence in over:
+            with self._store.write() as connection:
+                if silences.end(connection, silence.id, now):
+                    let_go(connection, self._pipeline.config, f"silence:{silence.id}", f"while it was silenced ({silence.reason})", now)
+        for rollback in expired:
+            self._guarded(self._expire, rollback, now)
+        digests: dict[str, list[Row[Any]]] = defaultdict(list)
+        for row in opened:
+            if row.scope == "source":
+                self._guarded(self._settle, row, now)
+            elif row.monitor not in self._pipeline.config.monitors:
+                self._guarded(self._removed, row, now)
+            due = remind(self._facts(row, said[row.id]), now)
+            if DIGEST in due:
+                digests[row.owner].append(row)
+            elif due:
+                self._guarded(self._remind, row, now)
+        for owner, rows in digests.items():
+            self._digest(owner, rows, now)
+
+    @staticmethod
+    def _guarded(body: Callable[[Any, datetime], None], row: Row[Any], now: datetime) -> None:
+        try:
+            body(row, now)
+        except (DriftdError, IntegrityError) as error:
+            LOG.warning("not kept up", incident=getattr(row, "incident_id", row.id), reason=str(error).splitlines()[0])
+
+    def _facts(self, row: Row[Any], said: datetime | None) -> Announced:
+        escalate = owner_of(self._pipeline.config, row.owner).escalate
+        return Announced(
+            row.severity, row.opened_at, said or row.opened_at, row.reminders, row.reminded_at, bool(row.acked_by), bool(row.flapping),
+            row.escalated_at is not None, escalate.after if escalate is not None else None,
+        )
+
+    def _remind(self, row: Row[Any], now: datetime) -> None:
+        with self._store.write() as connection:
+            fresh = incidents.locked(connection, row.id)
+            if fresh is None or fresh.state != "open":
+                return
+            due = remind(self._facts(fresh, incidents.last_said(connection, row.id)), now)
+            if ESCALATE in due:
+                escalate = owner_of(self._pipeline.config, fresh.owner).escalate
+                assert escalate is not None
+                incidents.update(connection, row.id, escalated_at=now)
+                audit(connection, now, "driftd", "incident.escalated", {"incident": row.id, "to": escalate.to})
+                self._say(connection, fresh, REMINDER, f"not acknowledged for {_words(now - fresh.opened_at)}: escalated to {', '.join(escalate.to)}", now)
+            elif REMIND in due:
+                number = fresh.reminders + 1
+                incidents.update(connection, row.id, reminders=number, reminded_at=now)
+                last = "; from now on only in the daily digest" if number == MOST else ""
+                self._say(connection, fresh, REMINDER, f"still open after {_words(now - fresh.opened_at)}, reminder {number} of {MOST}{last}", now)
+
+    def _say(self, connection: Connection, row: Row[Any], kind: str, why: str, now: datetime) -> None:
+        if row.scope == "source":
+            Sources(self._pipeline.config).announce(connection, row.id, kind, now, why, now)
+            return
+        say(connection, self._pipeline, row, kind, why, now)
+
+    def _digest(self, owner: str, rows: list[Row[Any]], now: datetime) -> None:
+        lines = [f"INC-{r.id} [{r.severity}] {r.monitor}: {r.headline} (since {iso(r.first_window)})" for r in rows]
+        day = f"{now:%Y-%m-%d}"
+        payload = {"type": "incident.digest", "timestamp": iso(now), "data": {"owner": owner, "incidents": [f"INC-{r.id}" for r in rows], "headline": f"{len(rows)} incidents are still open", "lines": lines}}
+        severity = "fail" if any(r.severity == "fail" for r in rows) else "warn"
+        with self._store.write() as connection:
+            for channel in owner_of(self._pipeline.config, owner).route(severity):
+                outbox.notice(connection, f"digest/{owner}/{day}", channel, payload, digest_text(lines, day), now)
+            for row in rows:
+                incidents.update(connection, row.id, reminded_at=now)
+
+    def _settle(self, row: Row[Any], now: datetime) -> None:
+        sizes = [p.settings.size_seconds for m in row.members if (p := self._pipeline.known(m)) is not None]
+        size = timedelta(seconds=min(sizes, default=3600.0))
+        with self._store.write() as connection:
+            fresh = incidents.locked(connection, row.id)
+            if fresh is not None and fresh.state == "open":
+                Sources(self._pipeline.config).settle(connection, fresh, now, size)
+
+    def _removed(self, row: Row[Any], now: datetime) -> None:
+        """Close what is open of a monitor that the configuration does not have any more."""
+        with self._store.write() as connection:
+            fresh = incidents.locked(connection, row.id)
+            if fresh is None or fresh.state != "open":
+                return
+            incidents.update(connection, row.id, state="closed", closed_at=now, closed_window=row.last_window, reason="removed")
+            payload = {
+                "type": RESOLVED, "timestamp": iso(now),
+                "data": {
+                    "incident": f"INC-{row.id}", "monitor": row.monitor, "family": row.family, "severity": row.severity, "owner": row.owner,
+                    "headline": row.headline, "why": "the monitor was removed", "links": {}, "delayed": False,
+                },
+            }
+            sequence, body = incidents.append(
+                connection, row.id, RESOLVED, now, lambda n: {**payload, "data": {**payload["data"], "sequence": n, "covers": [n]}},  # type: ignore[dict-item]
+            )
+            text = f"RESOLVED [{row.severity}] {row.monitor}: {row.headline} (INC-{row.id}, message {sequence})\nWhat changed: the monitor was removed from the configuration.\nOwner: {row.owner}."
+            for channel in owner_of(self._pipeline.config, row.owner).route(row.severity):
+                outbox.add(connection, incident=row.id, sequence=sequence, destination=channel, kind="alert", payload=body, text=text, now=now)
+
+    def _expire(self, rollback: Row[Any], now: datetime) -> None:
+        """An approval that nobody gave in time is void; the next window proposes anew, with fresh guards."""
+        with self._store.write() as connection:
+            detail = "nobody approved it in time; it is proposed again if the next window still calls for it"
+            if incidents.move_rollback(connection, rollback, state="expired", detail=detail):
+                audit(connection, now, "driftd", "rollback.expired", {"rollback": rollback.id, "incident": rollback.incident_id})
+                row = incidents.get(connection, rollback.incident_id)
+                if row.state == "open":
+                    self._say(connection, row, UPDATED, "rollback expired", now)
+
+    def dead_letter(self, message: Any, why: str) -> None:
+        """Tell the owner by another channel that one does not work: at most once an hour for each channel."""
+        now, name, config = self._clock.now(), str(message.destination), self._pipeline.config
+        with self._store.write() as connection:
+            known = destinations.of(connection, name)
+            if known is not None and known.told_at is not None and now - known.told_at < TELL_AGAIN:
+                return
+            row = incidents.get(connection, message.incident_id) if message.incident_id is not None else None
+            owner = row.owner if row is not None else "platform"
+            others = [c for c in owner_of(config, owner).all_channels if c != name]
+            others = others or [c for c in owner_of(config, "platform").all_channels if c != name] or ["log"] * (name != "log")
+            off = known is not None and known.disabled_at is not None
+            destinations.save(connection, name, told_at=now)
+            said = (message.text or "").partition("\n")[0] or f"a request to {name}"
+            next_step = f"mend it, then driftd channel test {name} switches it on again" if off else "driftd outbox list shows what is dead, driftd outbox replay sends it again"
+            text = (
+                f"NOT DELIVERED: channel {name} {'is switched off' if off else 'did not take a message'}: {why}\nThe message was: {said}\nNext: {next_step}."
+            )
+            data = {"headline": f"channel {name}: {why}", "channel": name, "message": said, "incident": None, "switched_off": off}
+            payload = {"type": "delivery.dead_letter", "timestamp": iso(now), "data": data}
+            for other in others[:2]:
+                outbox.notice(connection, f"dead/{name}/{iso(now)}", other, payload, text, now)
+
+
+def say(connection: Connection, pipeline: Pipeline, row: Row[Any], kind: str, why: str, now: datetime) -> None:
+    """Announce something of a monitor's incident that no window brought; nothing of a monitor that was never prepared."""
+    prepared = pipeline.known(row.monitor)
+    if prepared is not None:
+        Announcer(pipeline.config, prepared).announce(connection, row.id, kind, Committed(_window(connection, prepared, row), now, True), why)
+
+
+def _window(connection: Connection, prepared: Prepared, row: Row[Any]) -> Window:
+    run = runs.current_run(connection, row.monitor, row.last_window)
+    return Window(run.start, run.end) if run is not None else prepared.grid.at(row.last_window)
+
+
+def _words(length: timedelta) -> str:
+    minutes = length.total_seconds() / 60
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} h" if minutes < 2880 else f"{minutes / 1440:.0f} days"
