@@ -20,12 +20,15 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from checks.core.errors import ConfigError, DriftdError
 from monitor.app import App, build, load_config, senders
 from monitor.config.model import Config
+from monitor.heartbeat import Heartbeat, notify
 from monitor.logs import configure
 from monitor.store import runs
 
 LOG = structlog.get_logger("driftd")
 EVALUATE_SECONDS = 2
 DELIVER_SECONDS = 1
+KEEP_SECONDS = 5
+HEARTBEAT_SECONDS = 10
 STOP_SECONDS = 7.0
 PRUNE_EVERY = timedelta(hours=6)
 
@@ -39,15 +42,18 @@ class Daemon:
         self._stop = threading.Event()
         self._reload = threading.Event()
         self._looks = ThreadPoolExecutor(2, thread_name_prefix="driftd-look")
+        self._waiting: set[str] = set()
         self._pruned: datetime | None = None
         options: dict[str, Any] = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         self._scheduler = BackgroundScheduler(
             timezone="UTC", job_defaults=options,
-            executors={"default": Executor(1), "evaluate": Executor(1), "deliver": Executor(1)},
+            executors={name: Executor(1) for name in ("default", "evaluate", "deliver", "heartbeat")},
         )
+        self._heartbeat = Heartbeat(app.watch, app.clock)
         self._scheduler.add_job(self._edge(self.evaluate), "interval", seconds=EVALUATE_SECONDS, executor="evaluate")
         self._scheduler.add_job(self._edge(self.deliver), "interval", seconds=DELIVER_SECONDS, executor="deliver")
-        self._scheduler.add_job(self._edge(self.keep), "interval", seconds=10, executor="default")
+        self._scheduler.add_job(self._edge(self.keep), "interval", seconds=KEEP_SECONDS, executor="default")
+        self._scheduler.add_job(self._edge(self._heartbeat.tick), "interval", seconds=HEARTBEAT_SECONDS, executor="heartbeat")
 
     def _edge(self, body: Callable[[], None]) -> Callable[[], None]:
         def tick() -> None:
@@ -62,14 +68,24 @@ class Daemon:
         """Hand every due monitor to a thread; a slow one holds no other up."""
         if not self._stop.is_set():
             for name in self.app.watch.due_monitors():
-                self._looks.submit(self.app.watch.look, name)
+                if name not in self._waiting:
+                    self._waiting.add(name)
+                    self._looks.submit(self._look, name)
+            self.app.watch.progress["evaluate_tick"] = self.app.clock.now()
+
+    def _look(self, name: str) -> None:
+        try:
+            self.app.watch.look(name)
+        finally:
+            self._waiting.discard(name)
 
     def deliver(self) -> None:
-        self.app.watch.deliver()
+        self.app.watch.deliver(wait=False)
 
     def keep(self) -> None:
         """Retire idle scanning processes and forget what retention says."""
         self.app.watch.renew()
+        self.app.watch.keep_up()
         self.app.workers.retire_idle()
         now = self.app.clock.now()
         if self._pruned is None or now - self._pruned > PRUNE_EVERY:
@@ -99,15 +115,17 @@ class Daemon:
             signal.signal(number, lambda *_: self._stop.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
         self.app.watch.reclaim()
-        self.app.watch.deliver()
+        self.app.watch.deliver(wait=False)
         self._scheduler.start()
         server, thread = _web(self.app)
         LOG.info("driftd runs", monitors=len(self.app.config.monitors), store=self.app.store.name, pid=os.getpid())
+        notify("READY=1")
         while not self._stop.wait(0.2):
             if self._reload.is_set():
                 self._reload.clear()
                 self.reload()
         LOG.info("driftd stops")
+        notify("STOPPING=1")
         self.app.watch.stop()
         if server is not None:
             server.should_exit = True

@@ -241,6 +241,14 @@ def next_due(connection: Connection) -> datetime | None:
     return connection.execute(sa.select(sa.func.min(t.outbox.c.next_at)).where(t.outbox.c.state == PENDING)).scalar()
 
 
+def stuck(connection: Connection, before: datetime) -> int:
+    """How many messages should have left long ago: due since ``before``, never tried, and their destination not shut."""
+    o, d = t.outbox.c, t.destination.c
+    shut = sa.exists().where(d.name == o.destination, sa.or_(d.disabled_at.is_not(None), d.failures > 0))
+    query = sa.select(sa.func.count()).select_from(t.outbox).where(o.state == PENDING, o.attempts == 0, o.next_at < before, ~shut)
+    return int(connection.execute(query).scalar_one())
+
+
 def counts(connection: Connection) -> dict[str, int]:
     """Messages by state."""
     query = sa.select(t.outbox.c.state, sa.func.count()).group_by(t.outbox.c.state)

@@ -115,6 +115,15 @@ def reclaim(connection: Connection, is_dead: Callable[[str], bool]) -> int:
     return ended
 
 
+def heartbeat(connection: Connection, owner: str, now: datetime) -> None:
+    """Leave a sign of life."""
+    key = f"heartbeat {owner}"[:100]
+    changed = connection.execute(t.meta.update().where(t.meta.c.key == key).values(value=now.isoformat()))
+    if not changed.rowcount:
+        connection.execute(t.meta.delete().where(t.meta.c.key.like("heartbeat %"), t.meta.c.value < (now - timedelta(days=1)).isoformat()))
+        connection.execute(t.meta.insert().values(key=key, value=now.isoformat()))
+
+
 def one_at_a_time(connection: Connection, name: str) -> None:
     """Keep other daemons out of what ``name`` stands for until commit; SQLite has one writer at a time anyway."""
     if connection.dialect.name == "postgresql":

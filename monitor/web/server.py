@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from checks.core.errors import StoreError
 from checks.core.result import ROLL_UP
 from monitor import __version__
 from monitor.config.types import reveal
 from monitor.daemon import Watch
+from monitor.heartbeat import health
 from monitor.store import outbox, runs
 from monitor.web.overview import incident_rows, overview, release_rows, run_rows
 
-STALE = timedelta(minutes=15)
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -44,7 +42,7 @@ def create(watch: Callable[[], Watch]) -> FastAPI:
 
     @api.get("/readyz")
     def readyz() -> JSONResponse:
-        ready, facts = _health(watch())
+        ready, facts = health(watch())
         return JSONResponse({"status": "ok" if ready else "not ready", **facts}, 200 if ready else 503)
 
     @api.get("/metrics")
@@ -86,21 +84,6 @@ def _report(watch: Watch, row: dict[str, Any]) -> str | None:
     name = f"{row['window']['start'][:16].replace(':', '')}Z.html"
     path = f"{row['monitor']}/{name}"
     return f"/reports/{path}" if (watch.config.reports.path / path).exists() else None
-
-
-def _health(watch: Watch) -> tuple[bool, dict[str, Any]]:
-    """Health means progress: the store answers, ticks go on, messages leave."""
-    now = watch.clock.now()
-    facts: dict[str, Any] = {"problems": dict(watch.problems)}
-    try:
-        with watch.store.read() as connection:
-            oldest = outbox.oldest_pending(connection)
-    except StoreError as error:
-        return False, {**facts, "store": str(error)}
-    facts["oldest_pending_seconds"] = (now - oldest).total_seconds() if oldest else 0.0
-    ticked = watch.progress.get("deliver")
-    facts["last_tick_seconds"] = (now - ticked).total_seconds() if ticked else None
-    return ticked is not None and now - ticked < STALE, facts
 
 
 def _metrics(watch: Watch) -> bytes:
