@@ -63,6 +63,7 @@ class Watch:
         self.stopping = self.pipeline.aborting
         self.progress: dict[str, datetime] = {}
         self.problems: dict[str, str] = {}
+        self.rounds = 0
         self._actions = action_senders(config.monitors)
         self.upkeep = Upkeep(store, self.pipeline, clock, lambda: self._senders)
         self.verification = Verification(store, self.pipeline, workers, clock)
@@ -261,6 +262,7 @@ class Watch:
                 self.rollbacks.run()
                 self.outbox.deliver_due(wait=wait)
                 self.progress["deliver"] = self.clock.now()
+                self.rounds += 1
             except StoreError as error:
                 LOG.error("not delivered", reason=str(error))
 

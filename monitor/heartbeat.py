@@ -40,6 +40,7 @@ def health(watch: Watch) -> tuple[bool, dict[str, Any]]:
     except StoreError as error:
         return False, {**facts, "store": str(error), "not_well": [str(error)]}
     facts["oldest_pending_seconds"] = (now - oldest).total_seconds() if oldest else 0.0
+    facts["delivery_rounds"] = watch.rounds
     facts["channels_down"], facts["dead_letters"] = shut, dead
     if stuck:
         wrong.append(f"{stuck} messages wait for longer than 15 minutes though their channels work")

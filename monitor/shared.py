@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Row
 
 from monitor.alerting import messages
 from monitor.alerting.incidents import FIRED, RESOLVED, UPDATED
-from monitor.alerting.scopes import QUIET_WINDOWS, Trouble, gathered, headline, kind_of, wait
+from monitor.alerting.scopes import GROUP_INTERVAL, QUIET_WINDOWS, Trouble, gathered, headline, kind_of, wait
 from monitor.config.groups import source_key, source_label
 from monitor.config.model import Config
 from monitor.posting import Post, owner_of, send
@@ -43,7 +43,7 @@ class Sources:
             return None
         if known is None:
             number = self._open(connection, key, source_label(monitor), joining, kinds, len(group), now)
-            self.announce(connection, number, FIRED, now, "", now)
+            self.announce(connection, number, FIRED, now, "", now + wait(GROUP_INTERVAL))
             return number
         members = list(dict.fromkeys([*known.members, *(t.monitor for t in joining)]))
         fresh = [k for k in kinds if k not in old and k.partition(" ")[0] not in {o.partition(" ")[0] for o in old}]
@@ -54,6 +54,8 @@ class Sources:
             headline=headline(known.facts["label"], inside, len(group)), severity="fail" if graver else known.severity, windows=len(members),
         )
         self._adopt(connection, known.id, joining)
+        if self._renew(connection, int(known.id), now):
+            return int(known.id)  # nobody has heard of it yet: the message that waits names these, too
         if fresh or graver:
             what = ", ".join(k.partition(" ")[0] for k in fresh)
             said = incidents.last_said(connection, known.id) or now
@@ -79,8 +81,29 @@ class Sources:
             incidents.update(connection, trouble.incident, parent_id=number)
             outbox.cover_unsent(connection, trouble.incident, f"INC-{number}")
 
+    def _renew(self, connection: Connection, number: int, now: datetime) -> bool:
+        """Let the first message, as long as it waits for its siblings, name what has joined since; False when it has left."""
+        if not outbox.waits(connection, number):
+            return False
+        row, facts = self._facts(connection, number, FIRED, now, "")
+        body, text = messages.source_payload(facts, 1), messages.source_text(facts, 1)
+        at = outbox.renew(connection, number, body, text)
+        incidents.reword(connection, number, 1, body)
+        for channel in self.channels(row):
+            outbox.add_once(
+                connection, incident=number, sequence=1, destination=channel, kind="alert", payload=body, text=text, now=now, next_at=at or now,
+            )
+        return True
+
     def announce(self, connection: Connection, number: int, kind: str, now: datetime, why: str, at: datetime) -> None:
         """Say something of a source's incident: to the platform, and to the owners of its monitors."""
+        row, facts = self._facts(connection, number, kind, now, why)
+        sequence, body = incidents.append(connection, number, kind, now, lambda n: messages.source_payload(facts, n))
+        post = Post(row, kind, sequence, body, messages.source_text(facts, sequence), now)
+        send(connection, self._config, post, self.channels(row), at)
+
+    @staticmethod
+    def _facts(connection: Connection, number: int, kind: str, now: datetime, why: str) -> tuple[Row[Any], messages.SourceFacts]:
         row = incidents.get(connection, number)
         inside = incidents.children(connection, number)
         rollbacks = [r for child in inside if (r := incidents.rollback_of(connection, child.id)) is not None and r.state not in ("blocked", "cancelled")]
@@ -88,9 +111,7 @@ class Sources:
             kind, number, row.facts["label"], row.severity, row.owner, row.headline, row.first_window, now, why,
             [(c.monitor, f"INC-{c.id} {c.family}: {c.headline}", c.state) for c in inside], len(rollbacks), self._config.public_url,
         )
-        sequence, body = incidents.append(connection, number, kind, now, lambda n: messages.source_payload(facts, n))
-        post = Post(row, kind, sequence, body, messages.source_text(facts, sequence), now)
-        send(connection, self._config, post, self.channels(row), at)
+        return row, facts
 
     def channels(self, row: Row[Any]) -> list[str]:
         """The platform's channels and those of every affected owner."""

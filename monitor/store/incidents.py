@@ -146,6 +146,12 @@ def append(connection: Connection, incident: int, kind: str, at: datetime, make_
     return last + 1, payload
 
 
+def reword(connection: Connection, incident: int, sequence: int, payload: dict[str, Any]) -> None:
+    """Replace what an announcement says that nobody has heard yet."""
+    a = t.announcement.c
+    connection.execute(t.announcement.update().where(a.incident_id == incident, a.sequence == sequence).values(payload=payload))
+
+
 def announcements(connection: Connection, incident: int) -> list[Row[Any]]:
     """Everything announced of an incident, in order."""
     query = sa.select(t.announcement).where(t.announcement.c.incident_id == incident)

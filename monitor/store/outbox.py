@@ -111,6 +111,21 @@ def hasten(connection: Connection, incident: int, now: datetime) -> None:
     connection.execute(t.outbox.update().where(*mine).values(next_at=now))
 
 
+def waits(connection: Connection, incident: int) -> bool:
+    """Whether the first messages of an incident all wait untried, and there are no others."""
+    o = t.outbox.c
+    rows = connection.execute(sa.select(o.state, o.attempts, o.sequence).where(o.incident_id == incident, o.kind == "alert")).all()
+    return bool(rows) and all(r.state in WAITING and not r.attempts and r.sequence == 1 for r in rows)
+
+
+def renew(connection: Connection, incident: int, payload: dict[str, Any], text: str) -> datetime | None:
+    """Replace what the waiting first messages of an incident say; answers when they leave."""
+    o = t.outbox.c
+    mine = (o.incident_id == incident, o.kind == "alert", o.sequence == 1, o.state.in_(WAITING))
+    connection.execute(t.outbox.update().where(*mine).values(payload=payload, text=text))
+    return connection.execute(sa.select(sa.func.max(o.next_at)).where(*mine)).scalar()
+
+
 def due_destinations(connection: Connection, now: datetime, kinds: Sequence[str]) -> list[str]:
     """Where something may be sent now."""
     o = t.outbox.c

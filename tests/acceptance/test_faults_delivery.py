@@ -1,0 +1,297 @@
+"""Faults of delivery: what is killed, refused, slow or lies between the commit and the receiver. Numbered as in docs/operations.md."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.harness import House
+from tests.receiver import Receiver, Script
+from tests.streams import Stream, nulls
+
+pytestmark = pytest.mark.xdist_group("faults-delivery")
+
+
+@pytest.fixture
+def house(tmp_path: Path, receiver: Receiver) -> House:
+    """One monitor, five windows; c0 is null on the third: an incident that fires there and resolves with the next window."""
+    stream = Stream(rows=120, faults={42: [nulls("c0", 0.05)]})
+    return House(tmp_path, receiver, stream).monitor().write(45).at(45)
+
+
+def finished(house: House) -> bool:
+    return house.windows() == 5 and house.drained()
+
+
+def run_to_the_end(house: House, **environment: str) -> None:
+    house.run_until(lambda: finished(house), "all windows and messages", **environment)
+
+
+def delayed(house: House) -> None:
+    """The fixture's windows are old by the time they are evaluated: they are delivered as a finished range is."""
+    for monitor in house.config["monitors"].values():
+        monitor["end"] = "2024-02-15"
+
+
+# -- 1 to 7: crashes
+
+@pytest.mark.parametrize(
+    ("fault", "point"), [("1 kill after the check, before the commit", "checked:3"), ("1b kill inside the transaction", "announced:3"), ("2 kill after the commit, before the claim", "committed:3")],
+)
+def test_fault_01_02_a_kill_around_the_commit_loses_nothing(house: House, fault: str, point: str) -> None:
+    delayed(house)
+    house.crash(point)
+    run_to_the_end(house)
+    assert house.types() == ["fired", "resolved"], fault
+    assert house.duplicates() == 0
+    assert house.query("SELECT count(*), max(revision), max(attempts) FROM run") == [(5, 1, 1)]
+    house.verify()
+
+
+def test_fault_03_a_kill_after_the_claim_is_sent_after_the_lease(house: House) -> None:
+    delayed(house)
+    house.crash("claimed:1")
+    assert house.told() == []
+    run_to_the_end(house)
+    assert house.types() == ["fired", "resolved"]
+    house.verify()
+
+
+def test_fault_04_a_kill_after_the_post_makes_one_duplicate_with_the_same_id(house: House) -> None:
+    delayed(house)
+    house.crash("posted:1")
+    run_to_the_end(house)
+    assert [b["data"]["sequence"] for b in house.told()] == [1, 1, 2]
+    assert house.duplicates() == 1
+    house.verify()
+
+
+def test_fault_05_a_kill_in_a_migration_leaves_the_old_schema_or_the_new_one(house: House) -> None:
+    delayed(house)
+    house.crash("migrating:7")
+    assert house.query("SELECT version_num FROM alembic_version") in ([], [("0005",)])
+    run_to_the_end(house)
+    assert house.types() == ["fired", "resolved"]
+    house.verify()
+
+
+def test_fault_07_sigterm_in_a_send_ends_within_ten_seconds_and_loses_nothing(house: House, receiver: Receiver) -> None:
+    delayed(house)
+    receiver.script.append(Script(hang=True))
+    with house.daemon() as process:
+        house.until(lambda: receiver.ledger, "a message that hangs", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert house.query("SELECT count(*) FROM outbox WHERE state = 'leased'") == [(0,)]
+    receiver.released.set()
+    run_to_the_end(house)
+    assert house.types() == ["fired", "resolved"]
+    house.verify()
+
+
+# -- 8 to 16: what receivers answer
+
+def two_channels(house: House, receiver: Receiver, kind: dict[str, Any]) -> None:
+    delayed(house)
+    house.config["channels"]["other"] = {"allow_hosts": ["127.0.0.1"], **kind}
+    house.config["owners"]["ops"] = {"channels": ["hook", "other"]}
+
+
+SLACK = {"kind": "slack"}
+
+
+def slack(receiver: Receiver) -> dict[str, Any]:
+    return {"kind": "slack", "url": receiver.url + "/slack"}
+
+
+def of_slack(receiver: Receiver) -> int:
+    return sum(r.path == "/slack" for r in receiver.ledger)
+
+
+def answer_slack(receiver: Receiver, *replies: Script, then: Script | None = None) -> None:
+    left = list(replies)
+    receiver.choose = lambda request: (left.pop(0) if left else then) if request.path == "/slack" else None
+
+
+def waits(house: House, receiver: Receiver, seconds: int, text: str) -> None:
+    """Slack says when to come again: no call before, the other channel gets everything at once."""
+    two_channels(house, receiver, slack(receiver))
+    answer_slack(receiver, Script(429, "", {"retry-after": text}))
+    with house.daemon() as process:
+        house.until(lambda: house.types() == ["fired", "resolved"] and of_slack(receiver) == 1, "the other channel", process)
+        house.later(seconds=seconds - 1)
+        house.rounds(3, process)
+        assert of_slack(receiver) == 1, "no call before the time that it gave"
+        house.later(seconds=2)
+        house.until(lambda: house.drained(), "slack's message", process)
+    assert of_slack(receiver) == 2, "both in one message"
+    assert "Delivered late, as one: fired" in receiver.ledger[-1].json["text"]
+    house.verify()
+
+
+def test_fault_08_a_429_with_30_s_is_respected_and_holds_no_other_up(house: House, receiver: Receiver) -> None:
+    waits(house, receiver, 30, "30")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("Thu, 15 Feb 2024 02:02:00 GMT", 120), ("999999", 3600)])
+def test_fault_09_a_429_with_a_date_or_a_very_long_wait(house: House, receiver: Receiver, text: str, seconds: int) -> None:
+    waits(house, receiver, seconds, text)
+
+
+def test_fault_09_a_429_with_garbage_waits_as_any_failure(house: House, receiver: Receiver) -> None:
+    two_channels(house, receiver, slack(receiver))
+    answer_slack(receiver, Script(429, "", {"retry-after": "soon"}))
+    with house.daemon() as process:
+        house.until(lambda: of_slack(receiver) == 1 and house.types() == ["fired", "resolved"], "the first try", process)
+        house.later(seconds=10)
+        house.until(lambda: house.drained() and house.windows() == 5, "the second", process)
+    assert of_slack(receiver) == 2
+    house.verify()
+
+
+def test_fault_10_slack_is_down_for_two_hours_and_tells_one_late_message(house: House, receiver: Receiver) -> None:
+    two_channels(house, receiver, slack(receiver))
+    answer_slack(receiver, then=Script(503))
+    with house.daemon() as process:
+        house.until(lambda: house.types() == ["fired", "resolved"] and of_slack(receiver) >= 1, "the other channel", process)
+        for _ in range(8):
+            house.later(minutes=15)
+            house.rounds(3, process)
+        assert of_slack(receiver) <= 9, "a breaker, and no storm"
+        answer_slack(receiver)
+        house.later(hours=1, minutes=15)
+        house.until(lambda: house.drained(), "the late message", process)
+    late = [r.json["text"] for r in receiver.ledger if r.path == "/slack"][-1]
+    assert late.startswith("RESOLVED")
+    assert "Delivered late, as one: fired" in late
+    covers = house.query("SELECT count(*) FROM outbox WHERE destination = 'other' AND state = 'sent' AND covered_by <> ''")
+    assert covers == [(1,)]
+    house.verify()
+
+
+def test_fault_11_a_redirect_to_a_page_that_answers_200_is_a_failure(house: House, receiver: Receiver) -> None:
+    two_channels(house, receiver, slack(receiver))
+    answer_slack(receiver, then=Script(302, "", {"location": receiver.url + "/welcome"}))
+    house.run_until(lambda: house.query("SELECT count(*) FROM outbox WHERE destination = 'other' AND state = 'dead'") == [(2,)] and dead_letters(receiver), "dead letters, and the owner told by the other channel")
+    assert not any(r.path == "/welcome" for r in receiver.ledger), "never followed"
+    assert len(dead_letters(receiver)) == 1, "at most one an hour"
+
+
+def dead_letters(receiver: Receiver) -> list[str]:
+    bodies = [json.loads(r.body) for r in receiver.ledger if r.path != "/slack" and r.body[:1] == b"{"]
+    return [b["data"]["headline"] for b in bodies if b.get("type") == "delivery.dead_letter"]
+
+
+def test_fault_12_a_200_without_ok_is_tried_again(house: House, receiver: Receiver) -> None:
+    two_channels(house, receiver, slack(receiver))
+    answer_slack(receiver, Script(200, "<html>login</html>"))
+    with house.daemon() as process:
+        house.until(lambda: of_slack(receiver) == 1 and house.types() == ["fired", "resolved"], "the first try", process)
+        house.later(seconds=10)
+        house.until(lambda: house.drained() and house.windows() == 5, "the second", process)
+    assert of_slack(receiver) == 2
+    house.verify()
+
+
+def test_fault_13_a_lost_reply_makes_a_duplicate_with_the_same_id(house: House, receiver: Receiver) -> None:
+    delayed(house)
+    receiver.script.append(Script(drop=True))
+    with house.daemon() as process:
+        house.until(lambda: len(receiver.ledger) == 1 and house.windows() == 5, "the first try", process)
+        house.later(seconds=10)
+        house.until(lambda: finished(house), "the second", process)
+    assert [b["data"]["sequence"] for b in house.told()] == [1, 1, 2]
+    assert house.duplicates() == 1
+    house.verify()
+
+
+def test_fault_14_fifty_columns_and_very_long_names_are_one_message_within_the_limits(tmp_path: Path, receiver: Receiver) -> None:
+    import pyarrow as pa
+
+    from tests.streams import START, write_table
+
+    folder, names = tmp_path / "wide", [f"column {k} " + "n" * (10_000 if k == 0 else 200) for k in range(50)]
+    stream = Stream(rows=60, numbers=0, categories=0)
+    for index in range(44):
+        rows = stream.day(index)
+        rows.pop("label")
+        broken = index == 43
+        table = {n: pa.array(v) for n, v in rows.items()} | {n: pa.array([None if broken else float(i + k) for i in range(60)]) for k, n in enumerate(names)}
+        write_table(pa.table(table), folder / "predictions" / f"{index:04d}.parquet")
+    house = House(tmp_path, receiver, start=42).monitor(folder=folder, labels=None, contract=None).at(44)
+    house.config["channels"]["other"] = slack(receiver) | {"allow_hosts": ["127.0.0.1"]}
+    house.config["owners"]["ops"] = {"channels": ["hook", "other"]}
+    house.config["monitors"]["m"]["end"] = (START.replace(month=2, day=14)).date().isoformat()
+    house.run_until(lambda: house.windows() == 2 and house.drained(), "both windows")
+    families = [b["data"]["family"] for b in house.told() if b["type"] == "incident.fired"]
+    assert len(families) == len(set(families)) <= 2, "one message for a family, however many columns"
+    assert max(len(r.body) for r in receiver.ledger if r.path != "/slack") < 20_000
+    (said,) = [r.json for r in receiver.ledger if r.path == "/slack" and "FIRING" in r.json["text"]][:1]
+    assert sum(len(b["text"]["text"]) for b in said["blocks"]) <= 12_000
+    house.verify()
+
+
+def test_fault_15_a_revoked_hook_is_switched_off_the_owner_is_told_and_a_test_switches_it_on(house: House, receiver: Receiver) -> None:
+    two_channels(house, receiver, slack(receiver))
+    answer_slack(receiver, then=Script(404, "no_service"))
+    house.run_until(lambda: dead_letters(receiver) and house.windows() == 5, "the other channel told")
+    assert of_slack(receiver) == 1, "nothing more is sent to it"
+    assert "switched off" in house.command("outbox", "list").stdout
+    assert house.command("channel", "test", "other", expect=3).returncode == 3
+    answer_slack(receiver)
+    assert "is on again" in house.command("channel", "test", "other").stdout
+    assert "1 message will be sent again" in house.command("outbox", "replay").stdout
+    house.run_until(lambda: house.drained() and house.query("SELECT count(*) FROM outbox WHERE state = 'dead'") == [(0,)], "what was dead")
+    house.verify()
+
+
+def test_fault_16_an_endpoint_that_drips_a_byte_a_second_is_cut_off_and_holds_no_other_up(house: House, receiver: Receiver) -> None:
+    delayed(house)
+    house.config["channels"]["other"] = {"kind": "webhook", "url": receiver.url + "/slack", "allow_hosts": ["127.0.0.1"]}
+    house.config["owners"]["ops"] = {"channels": ["hook", "other"]}
+    answer_slack(receiver, Script(drip=True))
+    with house.daemon() as process:
+        house.until(lambda: house.types()[:2] == ["fired", "resolved"], "the other channel, while the slow one drips", process)
+        house.until(lambda: "it took longer than 15 s" in house.log(), "the end of the slow one", process)
+        house.later(seconds=10)
+        house.until(lambda: finished(house), "the second try", process)
+    house.verify()
+
+
+# -- 17, 18: hostile addresses and replies
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "::ffff:127.0.0.1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "10.0.0.1", "::1"])
+def test_fault_17_an_address_that_is_not_public_is_not_connected_to(house: House, receiver: Receiver, address: str) -> None:
+    from monitor.delivery.http import public
+
+    assert not public(address)
+
+
+def test_fault_17_a_name_that_resolves_inwards_or_changes_its_mind_is_not_connected_to(house: House, receiver: Receiver) -> None:
+    delayed(house)
+    port = receiver.url.rpartition(":")[2]
+    house.config["channels"] |= {
+        "meta": {"kind": "webhook", "url": "https://meta.example/latest"}, "mapped": {"kind": "webhook", "url": f"https://mapped.example:{port}/"},
+        "rebind": {"kind": "webhook", "url": f"https://rebind.example:{port}/"},
+    }
+    house.config["owners"]["ops"] = {"channels": ["hook", "meta", "mapped", "rebind"]}
+    hosts = {"meta.example": [["169.254.169.254"]], "mapped.example": [["::ffff:127.0.0.1"]], "rebind.example": [["127.0.0.1", "93.184.216.34"], ["127.0.0.1"]]}
+    house.run_until(
+        lambda: house.query("SELECT count(*) FROM outbox WHERE state = 'dead' AND incident_id IS NOT NULL") == [(6,)], "dead letters", DRIFTD_TEST_HOSTS=json.dumps(hosts),
+    )
+    assert {r.path for r in receiver.ledger} == {"/S3CRETPATH"}
+    assert house.types() == ["fired", "resolved"]
+    assert "an address that is not public" in house.command("outbox", "list", "--state", "dead").stdout
+
+
+def test_fault_18_of_a_reply_of_a_gigabyte_64_kb_are_read(house: House, receiver: Receiver) -> None:
+    delayed(house)
+    receiver.script.extend([Script(200, megabytes=1000), Script(200, megabytes=1000)])
+    run_to_the_end(house)
+    assert receiver.sent_bytes < 100_000_000, "as much as the socket's buffers took"
+    assert house.types() == ["fired", "resolved"]
+    house.verify()
