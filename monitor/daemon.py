@@ -128,6 +128,7 @@ class Watch:
             if name in self._busy:
                 return
             self._busy.add(name)
+        begun = self.clock.now()
         try:
             if self._lease(name):
                 unseen = self._look(name)
@@ -135,7 +136,7 @@ class Watch:
                 self.problems.pop(name, None)
                 if unseen:
                     self.problems[name] = unseen
-                self._next(name)
+                self._next(name, begun)
         except LeaseLost as error:
             LOG.warning("lease lost", monitor=name, reason=str(error))
             self._look_at[name] = self.clock.now() + LEASE
@@ -157,11 +158,11 @@ class Watch:
         self.problems[name] = reason
         LOG.error("monitor not looked at", monitor=name, reason=reason, again_in_seconds=wait.total_seconds())
 
-    def _next(self, name: str) -> None:
+    def _next(self, name: str, now: datetime) -> None:
+        """When the monitor is looked at again, counted from when this look began."""
         monitor = self.config.monitors.get(name)
         if monitor is None:
             return
-        now = self.clock.now()
         if monitor.schedule.cron:
             from apscheduler.triggers.cron import CronTrigger
 

@@ -102,8 +102,7 @@ class Sources:
         post = Post(row, kind, sequence, body, messages.source_text(facts, sequence), now)
         send(connection, self._config, post, self.channels(row), at)
 
-    @staticmethod
-    def _facts(connection: Connection, number: int, kind: str, now: datetime, why: str) -> tuple[Row[Any], messages.SourceFacts]:
+    def _facts(self, connection: Connection, number: int, kind: str, now: datetime, why: str) -> tuple[Row[Any], messages.SourceFacts]:
         row = incidents.get(connection, number)
         inside = incidents.children(connection, number)
         rollbacks = [r for child in inside if (r := incidents.rollback_of(connection, child.id)) is not None and r.state not in ("blocked", "cancelled")]

@@ -89,14 +89,17 @@ def resolver() -> None:
 
 
 def impatient() -> None:
-    """``DRIFTD_TEST_BUSY``: milliseconds that SQLite waits for a lock."""
+    """``DRIFTD_TEST_BUSY``: milliseconds that SQLite waits for a lock, or ``readonly``."""
     import monitor.store.engine as engine
 
     original = engine._sqlite_connect
 
     def connect(connection: Any, record: Any) -> None:
         original(connection, record)
-        connection.execute(f"PRAGMA busy_timeout={os.environ['DRIFTD_TEST_BUSY']}")
+        if os.environ["DRIFTD_TEST_BUSY"] == "readonly":
+            connection.execute("PRAGMA query_only=ON")
+        else:
+            connection.execute(f"PRAGMA busy_timeout={os.environ['DRIFTD_TEST_BUSY']}")
 
     engine._sqlite_connect = connect
 
@@ -107,7 +110,7 @@ def scans() -> None:
     from monitor.ports import RunJob
 
     wanted: dict[str, str] = json.loads(os.environ["DRIFTD_TEST_SCAN"])
-    original = Evaluator.answer
+    original = Evaluator.__dict__["answer"]
 
     def answer(self: Any, job: Any) -> Any:
         kind, _, value = wanted.get(job.monitor.name, "").partition(":")
@@ -125,7 +128,7 @@ def scans() -> None:
                 Path(value + ".there").touch()
                 while not Path(value).exists():
                     time.sleep(0.05)
-        return original(self, job)
+        return original.__get__(self, Evaluator)(job)
 
     Evaluator.answer = answer  # type: ignore[method-assign]
 
