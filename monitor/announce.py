@@ -16,7 +16,7 @@ from monitor.alerting import incidents as rules
 from monitor.alerting import messages
 from monitor.alerting.drift import WATCH_AGAIN, watch_notice
 from monitor.alerting.fold import DRIFT_RULE, DRIVER, Accepted, Begun, Episode, WindowResults, fold
-from monitor.alerting.retraction import refuted
+from monitor.alerting.retraction import passed_since, refuted
 from monitor.alerting.rollback import code_of, effect
 from monitor.alerting.scopes import wait
 from monitor.config.model import Config
@@ -72,7 +72,9 @@ class Announcer:
         accepted += [Accepted(a.family, a.until, reason_of(a.kind)) for a in incidents.acceptances(connection, name) if a.until >= since]
         folded = fold(windows, policy_of(self._monitor, self._length), openers, accepted, going_on)
         unsure = frozenset(k.id for k in known if not refuted(k.first, k.last, k.members, windows))
-        transitions, matched = rules.diff(folded.episodes, known, since, unsure)
+        policy = policy_of(self._monitor, self._length)
+        over = frozenset(k.id for k in known if passed_since(k.last, k.members, windows) >= policy.clear_of(k.family))
+        transitions, matched = rules.diff(folded.episodes, known, since, unsure, over)
         created: dict[int, int] = {}
         for incident, current in matched.items():
             self._refresh(connection, incident, current, since)
@@ -94,7 +96,8 @@ class Announcer:
                 incidents.update(connection, incident, state="withdrawn", closed_at=done.now, reason=transition.why)
             if episode is not None and transition.type in (rules.FIRED, rules.UPDATED):
                 self._proposals.consider(connection, incident, windows, done.now)
-            if not (episode is not None and episode.flapping and transition.type == rules.UPDATED and self._said(connection, incident, done.now)):
+            more = transition.type == rules.UPDATED and transition.why.startswith("also ")
+            if not (more and episode is not None and episode.flapping and self._said(connection, incident, done.now)):
                 self.announce(connection, incident, transition.type, done, transition.why)
         announced = {t.incident for t in transitions}
         for incident, current in matched.items():
@@ -168,6 +171,7 @@ class Announcer:
         if mine.severity == "warn" and severity == "fail":
             incidents.update(connection, mine.id, **self._values(episode) | {"first_window": mine.first_window})
             self.announce(connection, mine.id, rules.UPDATED, done, "now fail")
+            Sources(self._config).gather(connection, self._monitor.name, now)
         return int(mine.id)
 
     def released(self, connection: Connection, watched: Row[Any], window: Window, now: datetime, sentence: str, verdict: str) -> int | None:
@@ -214,8 +218,11 @@ class Announcer:
     def _refresh(self, connection: Connection, incident: int, episode: Episode, since: datetime) -> None:
         """Bring a known incident up to date; of one that began before the range, the earlier windows stay counted."""
         values = self._values(episode)
-        values.pop("headline")
         old = incidents.get(connection, incident)
+        if old.owner == "platform" and not set(episode.members) <= PLATFORM_RULES:
+            values["owner"] = self._monitor.owner  # it is the model's now, and its headline says what of it
+        elif old.severity == values["severity"]:
+            values.pop("headline")
         if old.first_window < since:
             values["first_window"] = old.first_window
             values["windows"] = old.windows + sum(start > old.last_window for start in episode.windows)
@@ -234,7 +241,7 @@ class Announcer:
         post_at = self._post_at(kind, why, before, done.now)
         ended = self._prepared.end is not None and self._prepared.end <= done.now
         held = f"catchup:{row.monitor}" if done.due and facts.delayed and not ended else ""
-        send(connection, self._config, post, destinations(self._config, row, self._monitor.owner), post_at, held)
+        send(connection, self._config, post, destinations(connection, self._config, row, self._monitor.owner), post_at, held)
         if post_at <= done.now:
             outbox.hasten(connection, incident, done.now)
         if kind in (rules.FIRED, rules.UPDATED):

@@ -222,15 +222,20 @@ class Watch:
             else:
                 done = bool(self.pipeline.evaluate(name, window))
                 if name in self.pipeline.over_limit:
+                    self._caught_up(prepared)
                     raise Quarantined(f"quarantined: {self.pipeline.over_limit.pop(name)}")
             if done and self._report is not None:
                 self._write_report(name, window)
-        with self.store.write() as connection:
-            self.pipeline.fenced(connection, name)
-            Announcer(self.config, prepared).caught_up(connection, self.clock.now())
+        self._caught_up(prepared)
         if not unseen:
             self.verification.look(prepared, self.rollbacks, self.deliver)
         return unseen
+
+    def _caught_up(self, prepared: Prepared) -> None:
+        """All that was due is done: what waited for that is let go."""
+        with self.store.write() as connection:
+            self.pipeline.fenced(connection, prepared.monitor.name)
+            Announcer(self.config, prepared).caught_up(connection, self.clock.now())
 
     def _watch_versions(self, prepared: Prepared) -> None:
         """Look at new versions, before their windows are evaluated; what goes wrong does not keep the windows waiting."""

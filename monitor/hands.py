@@ -18,7 +18,7 @@ from monitor.handle import number_of
 from monitor.pipeline import Pipeline
 from monitor.proposals import Proposals, kill_switch
 from monitor.shared import Sources
-from monitor.store import incidents, runs, silences
+from monitor.store import incidents, outbox, runs, silences
 from monitor.store.store import Store, audit
 from monitor.upkeep import say
 
@@ -71,7 +71,9 @@ def hold(store: Store, text: str, author: str, now: datetime, *, release: bool =
         if release:
             return f"INC-{row.id}: the hold is lifted; the next window may propose a rollback"
         if known is not None and known.state in ("requested", "awaiting_approval"):
-            incidents.move_rollback(connection, known, state="cancelled", detail=f"held by {author}")
+            if not incidents.move_rollback(connection, known, state="cancelled", detail=f"held by {author}"):
+                return f"INC-{row.id} held by {author}; but its rollback has just been sent: look at {known.to_version}"
+            outbox.cancel_rollback(connection, row.id, f"held by {author}")
             audit(connection, now, author, "rollback.cancelled", {"rollback": known.id, "incident": row.id, "detail": f"held by {author}"})
             return f"INC-{row.id} held by {author}: the rollback from {known.from_version} to {known.to_version} is not sent"
         if known is not None and known.state in ("dispatched", "accepted", "unknown"):
@@ -141,8 +143,9 @@ def resolve(pipeline: Pipeline, text: str, author: str, reason: str) -> str:
             say(connection, pipeline, row, RESOLVED, why, now)
         audit(connection, now, author, "incident.resolve", {"incident": row.id, "reason": reason, "until": iso(until)})
         known = incidents.rollback_of(connection, row.id)
-        if known is not None and known.state in ("requested", "awaiting_approval"):
-            incidents.move_rollback(connection, known, state="cancelled", detail=f"the incident was resolved by {author}")
+        waiting = known is not None and known.state in ("requested", "awaiting_approval")
+        if waiting and known is not None and incidents.move_rollback(connection, known, state="cancelled", detail=f"the incident was resolved by {author}"):
+            outbox.cancel_rollback(connection, row.id, "the incident was resolved")
     return f"INC-{row.id} closed by {author}; a later breach opens a new incident"
 
 
@@ -204,6 +207,7 @@ def reject(pipeline: Pipeline, text: str, author: str, reason: str) -> str:
         detail = f"rejected by {author}" + (f": {reason}" if reason else "")
         if not incidents.move_rollback(connection, known, state="rejected", detail=detail, decided_by=author, decided_at=now):
             raise ConfigError(f"INC-{row.id}: somebody else has just decided on it")
+        outbox.cancel_rollback(connection, row.id, detail)
         audit(connection, now, author, "rollback.rejected", {"rollback": known.id, "incident": row.id, "reason": reason})
         if row.state == "open":
             say(connection, pipeline, row, UPDATED, f"rollback {detail}", now)

@@ -33,12 +33,14 @@ def owner_of(config: Config, name: str, otherwise: str = "platform") -> Owner:
     return config.owners.get(name) or config.owners.get(otherwise) or config.owners["platform"]
 
 
-def destinations(config: Config, incident: Row[Any], otherwise: str) -> list[str]:
-    """The channels that messages on an incident go to: the owner's for its severity, and whom it was escalated to."""
+def destinations(connection: Connection, config: Config, incident: Row[Any], otherwise: str) -> list[str]:
+    """The channels that messages on an incident go to: the owner's for its severity, whom it was escalated to, and whoever has
+    heard of it and must hear the end."""
     owner = owner_of(config, incident.owner, otherwise)
     named = list(owner.route(incident.severity))
     if incident.escalated_at is not None and owner.escalate is not None:
         named += owner.escalate.to
+    named += sorted(c for c in outbox.addressed(connection, incident.id) if c in config.channels)
     return list(dict.fromkeys(named))
 
 
@@ -52,8 +54,9 @@ def send(connection: Connection, config: Config, post: Post, channels: Sequence[
     told = outbox.told(connection, row.id)
     quiet = silenced(silences.current(connection, post.now), row.monitor, row.family, row.id, post.now)
     held = f"silence:{quiet.id}" if quiet is not None else held
+    spoken_for = incidents.spoken_for(connection, row)
     for channel in channels:
-        if row.parent_id is not None and channel not in told:
+        if spoken_for and channel not in told:
             continue
         outbox.add(
             connection, incident=row.id, sequence=post.sequence, destination=channel, kind="alert", payload=post.payload, text=post.text,
@@ -68,6 +71,13 @@ def let_go(connection: Connection, config: Config, held_by: str, when: str, now:
         return
     ids = {row.incident_id for row in rows if row.incident_id is not None}
     found = {i: incidents.get(connection, i) for i in ids}
+    still = silences.current(connection, now)
+    for row in list(rows):  # another silence lasts on, or has begun since
+        of = found.get(row.incident_id)
+        quiet = silenced(still, of.monitor, of.family, of.id, now) if of is not None else None
+        if quiet is not None and f"silence:{quiet.id}" != held_by:
+            outbox.hold_on(connection, row.id, f"silence:{quiet.id}")
+            rows.remove(row)
     told = frozenset((i, channel) for i in ids for channel in outbox.told(connection, i))
     held = [Held(row.id, row.incident_id, row.destination, row.sequence) for row in rows]
     decided = release(held, frozenset(i for i, row in found.items() if row.state == "open"), told)

@@ -46,8 +46,12 @@ def outputs(monitor: MonitorConfig) -> frozenset[str]:
 
 def kill_switch(config: Config, connection: Connection) -> str:
     """Which switch stops every rollback: the file, the environment or the database; empty if none."""
-    if config.kill_switch is not None and (config.path.parent / config.kill_switch).exists():
-        return f"the file {config.kill_switch} is there"
+    if config.kill_switch is not None:
+        try:
+            if (config.path.parent / config.kill_switch).exists():
+                return f"the file {config.kill_switch} is there"
+        except OSError as error:  # whoever put it out of sight may have meant it
+            return f"whether the file {config.kill_switch} is there cannot be seen: {error.strerror}"
     if os.environ.get(NO_ROLLBACK, "") not in ("", "0"):
         return f"{NO_ROLLBACK} is set"
     said = incidents.switch(connection)
@@ -113,7 +117,8 @@ class Proposals:
         failing = tuple(m["rule"] for m in members if m["verdict"] == "fail") or tuple(row.members)
         first = windows[0].window.start if windows else row.first_window
         by_start = {run.start: run for run in runs.recent_runs(connection, monitor.name, since=first)}
-        witnesses = []
+        policy, witnesses = policy_of(monitor, self._length), []
+        own = [policy.fire_of(r) for item in windows for r in item.results if r.rule in failing and r.verdict == "fail"]
         for item in windows:
             run = by_start.get(item.window.start)
             if run is None:
@@ -123,20 +128,19 @@ class Proposals:
             witnesses.append(Witness(item.window, dict(run.model_versions), run.verdict, found, run.rows, enough))
         past = [r for r in incidents.rollbacks(connection) if r.dispatched_at is not None and r.incident_id != row.id]
         mine = [(r.dispatched_at, r.from_version, r.to_version) for r in reversed(past) if r.monitor == monitor.name]
-        policy = policy_of(monitor, self._length)
         columns = {m.get("column") for m in members if m["verdict"] == "fail"}
         if row.family == "drift":
             columns = {name[6:-1] for name in row.members if name.startswith("drift[")}
         held = silenced([s for s in silences.current(connection, now) if s.maintenance], monitor.name, row.family, row.id, now)
         waiting = next((r for r in incidents.rollbacks(connection, monitor.name) if r.state == "awaiting_approval" and r.incident_id != row.id), None)
         return Evidence(
-            row.family, row.severity, failing, policy.fire, policy.clear, witnesses, now, self._length, self._prepared.lateness,
+            row.family, row.severity, failing, max(own, default=policy.fire), policy.clear, witnesses, now, self._length, self._prepared.lateness,
             config.attribution, config.cooldown, config.to_version, config.fallback, frozenset(config.bad_versions), mine,
             sum(now - r.dispatched_at < timedelta(days=1) for r in past), bool(kill_switch(self._config, connection)), str(row.hold_by),
             compared=self._compared(connection, now), on_output=bool(columns) and columns <= outputs(monitor) | {"(prediction)", "(score)"},
             maintenance=f"{held.reason} ({held.author})" if held is not None else "",
             pending=f"INC-{waiting.incident_id}" if waiting is not None else "",
-            source_incident=f"INC-{row.parent_id}" if row.parent_id is not None else "",
+            source_incident=f"INC-{row.parent_id}" if incidents.spoken_for(connection, row) else "",
         )
 
     def _compared(self, connection: Connection, now: datetime) -> Mapping[str, Any] | None:
@@ -164,6 +168,8 @@ class Proposals:
         if old is not None and state == "blocked" and old.state == "blocked" and [g["passed"] for g in old.guards] == [g.passed for g in proposal.guards]:
             incidents.save_rollback(connection, old.id, guards=[asdict(g) for g in proposal.guards], detail=detail)
             return False  # nothing has changed that the audit log would want to know
+        if old is not None and not incidents.move_rollback(connection, old, detail=old.detail):
+            return False  # somebody has decided on it in the meantime
         rollback = incidents.save_rollback(
             connection, old.id if old is not None else None, incident_id=incident.id, monitor=self._monitor.name, mode=mode, state=state,
             from_version=proposal.from_version, to_version=proposal.to_version, guards=[asdict(g) for g in proposal.guards],

@@ -99,7 +99,7 @@ class Daemon:
         """Read the configuration again; an invalid one leaves the old one in force."""
         try:
             config = load_config(self._given)
-        except ConfigError as error:
+        except (ConfigError, RecursionError, OSError, ValueError) as error:
             LOG.error("configuration not reloaded, the old one stays in force", reason=str(error))
             return
         if config.store != self.app.config.store:

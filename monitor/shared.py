@@ -9,7 +9,8 @@ from sqlalchemy.engine import Connection, Row
 
 from monitor.alerting import messages
 from monitor.alerting.incidents import FIRED, RESOLVED, UPDATED
-from monitor.alerting.scopes import GROUP_INTERVAL, QUIET_WINDOWS, Trouble, gathered, headline, kind_of, wait
+from monitor.alerting.reminders import EVERY
+from monitor.alerting.scopes import GROUP_INTERVAL, QUIET_WINDOWS, SILENT, Trouble, gathered, headline, kind_of, wait
 from monitor.config.groups import source_key, source_label
 from monitor.config.model import Config
 from monitor.posting import Post, owner_of, send
@@ -32,14 +33,18 @@ class Sources:
         key = source_key(monitor)
         one_at_a_time(connection, f"source/{key}")
         troubles = [
-            Trouble(row.id, row.monitor, row.family, kind_of(row.family, row.members, row.last_window), row.severity, row.parent_id)
+            Trouble(
+                row.id, row.monitor, row.family, kind_of(row.family, row.members, row.last_window), row.severity,
+                row.parent_id if incidents.spoken_for(connection, row) else None,
+            )
             for row in incidents.open_of(connection, group)
         ]
         known = incidents.open_source(connection, key)
         kinds = gathered(troubles, len(group))
         old = list(known.facts.get("kinds", [])) if known is not None else []
-        joining = [t for t in troubles if t.parent is None and t.kind in {*kinds, *old}]
-        if not joining:
+        joining = [t for t in troubles if t.parent is None and t.kind in kinds]
+        worse = known is not None and known.severity == "warn" and any(t.severity == "fail" for t in troubles if t.parent == known.id or t in joining)
+        if not joining and not worse:
             return None
         if known is None:
             number = self._open(connection, key, source_label(monitor), joining, kinds, len(group), now)
@@ -47,25 +52,26 @@ class Sources:
             return number
         members = list(dict.fromkeys([*known.members, *(t.monitor for t in joining)]))
         fresh = [k for k in kinds if k not in old and k.partition(" ")[0] not in {o.partition(" ")[0] for o in old}]
-        graver = known.severity == "warn" and any(t.severity == "fail" for t in joining)
+        newcomers = sorted({t.monitor for t in joining} - set(known.members))
         inside = [t for t in troubles if t.kind in {*kinds, *old} or t.parent == known.id]
         incidents.update(
             connection, known.id, members=members, facts={**known.facts, "kinds": list(dict.fromkeys([*old, *kinds]))}, last_window=now,
-            headline=headline(known.facts["label"], inside, len(group)), severity="fail" if graver else known.severity, windows=len(members),
+            headline=headline(known.facts["label"], inside, len(group)), severity="fail" if worse else known.severity, windows=len(members),
         )
         self._adopt(connection, known.id, joining)
         if self._renew(connection, int(known.id), now):
             return int(known.id)  # nobody has heard of it yet: the message that waits names these, too
-        if fresh or graver:
-            what = ", ".join(k.partition(" ")[0] for k in fresh)
-            said = incidents.last_said(connection, known.id) or now
-            self.announce(connection, known.id, UPDATED, now, f"also {what}" if what else "now fail", max(now, said + wait(timedelta(hours=1))))
+        last = incidents.last_said(connection, known.id) or now
+        if worse or newcomers or (fresh and now - last >= EVERY["fail"]):  # else the next message on it names what has joined
+            what = ", ".join([*(k.partition(" ")[0] for k in fresh), *newcomers[:5], *([f"{len(newcomers) - 5} more"] if len(newcomers) > 5 else [])])
+            at = now if worse else max(now, last + wait(timedelta(hours=1)))
+            self.announce(connection, known.id, UPDATED, now, "; ".join(["now fail"] * worse + [f"also {what}"] * bool(what)), at)
         return int(known.id)
 
     def _open(
         self, connection: Connection, key: str, label: str, joining: list[Trouble], kinds: list[str], monitors: int, now: datetime,
     ) -> int:
-        severity = "fail" if any(t.severity == "fail" for t in joining) else "warn"
+        severity = "fail" if any(t.severity == "fail" or t.kind == SILENT for t in joining) else "warn"
         number = incidents.create(
             connection, monitor=f"source {label}"[:200], family=joining[0].family, severity=severity, state="open", owner="platform",
             headline=headline(label, joining, monitors), opened_at=now, reason="", first_window=now, last_window=now, windows=1,
@@ -100,7 +106,8 @@ class Sources:
         row, facts = self._facts(connection, number, kind, now, why)
         sequence, body = incidents.append(connection, number, kind, now, lambda n: messages.source_payload(facts, n))
         post = Post(row, kind, sequence, body, messages.source_text(facts, sequence), now)
-        send(connection, self._config, post, self.channels(row), at)
+        heard = [c for c in outbox.told(connection, number) if c in self._config.channels]
+        send(connection, self._config, post, list(dict.fromkeys([*self.channels(row), *sorted(heard)])), at)
 
     def _facts(self, connection: Connection, number: int, kind: str, now: datetime, why: str) -> tuple[Row[Any], messages.SourceFacts]:
         row = incidents.get(connection, number)
@@ -116,6 +123,9 @@ class Sources:
         """The platform's channels and those of every affected owner."""
         owners = [self._config.monitors[m].owner for m in row.members if m in self._config.monitors]
         named = [c for owner in ("platform", *owners) for c in owner_of(self._config, owner).route(row.severity)]
+        escalate = owner_of(self._config, row.owner).escalate
+        if row.escalated_at is not None and escalate is not None:
+            named += escalate.to
         return list(dict.fromkeys(named))
 
     def settle(self, connection: Connection, row: Row[Any], now: datetime, size: timedelta) -> bool:

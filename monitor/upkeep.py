@@ -11,10 +11,11 @@ import structlog
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
-from checks.core.errors import DriftdError
+from checks.core.errors import DriftdError, StoreError
 from checks.core.window import Window, iso
 from monitor.alerting.incidents import RESOLVED, UPDATED
 from monitor.alerting.reminders import DIGEST, ESCALATE, MOST, REMIND, Announced, digest_text, remind
+from monitor.alerting.silences import Silence, silenced
 from monitor.announce import Announcer, Committed
 from monitor.clock import Clock
 from monitor.pipeline import Pipeline
@@ -22,11 +23,12 @@ from monitor.posting import let_go, owner_of
 from monitor.prepare import Prepared
 from monitor.shared import Sources
 from monitor.store import destinations, incidents, outbox, runs, silences
-from monitor.store.store import Store, audit
+from monitor.store.store import Store, audit, one_at_a_time
 
 LOG = structlog.get_logger("driftd.upkeep")
 REMINDER = "incident.reminder"
 TELL_AGAIN = timedelta(hours=1)
+FORGOTTEN = timedelta(minutes=30)
 
 
 class Upkeep:
@@ -39,36 +41,54 @@ class Upkeep:
         """Do what is due; what goes wrong with one incident keeps none of the others."""
         now = self._clock.now()
         with self._store.read() as connection:
-            opened = [r for r in incidents.listing(connection, "open") if r.parent_id is None]
+            everything = incidents.listing(connection, "open")
+            sources = {r.id for r in everything if r.scope == "source"}
+            opened = [r for r in everything if r.parent_id not in sources]
+            quiet = silences.current(connection, now)
             said = {r.id: incidents.last_said(connection, r.id) for r in opened}
             over = silences.over(connection, now)
+            forgotten = outbox.held_since(connection, now - FORGOTTEN)
             expired = [r for r in incidents.rollbacks(connection, None, ("awaiting_approval",)) if r.expires_at is not None and r.expires_at <= now]
         for silence in over:
-            with self._store.write() as connection:
-                if silences.end(connection, silence.id, now):
-                    let_go(connection, self._pipeline.config, f"silence:{silence.id}", f"while it was silenced ({silence.reason})", now)
+            self._guarded(self._unsilence, silence, now)
+        for name in forgotten:  # a daemon was killed while it caught up, and nobody has looked at the monitor since
+            self._guarded(self._forgotten, name, now)
+        for row in everything:
+            if row.scope == "monitor" and row.monitor not in self._pipeline.config.monitors:
+                self._guarded(self._removed, row, now)
         for rollback in expired:
             self._guarded(self._expire, rollback, now)
         digests: dict[str, list[Row[Any]]] = defaultdict(list)
         for row in opened:
             if row.scope == "source":
                 self._guarded(self._settle, row, now)
-            elif row.monitor not in self._pipeline.config.monitors:
-                self._guarded(self._removed, row, now)
+            if silenced(quiet, row.monitor, row.family, row.id, now) is not None:
+                continue
             due = remind(self._facts(row, said[row.id]), now)
             if DIGEST in due:
                 digests[row.owner].append(row)
             elif due:
                 self._guarded(self._remind, row, now)
-        for owner, rows in digests.items():
-            self._digest(owner, rows, now)
+        for owner in digests:
+            mine = [r for r in opened if r.owner == owner and r.reminders >= MOST and not r.acked_by]
+            self._guarded(self._digest, mine, now)
 
     @staticmethod
-    def _guarded(body: Callable[[Any, datetime], None], row: Row[Any], now: datetime) -> None:
+    def _guarded(body: Callable[[Any, datetime], None], item: Any, now: datetime) -> None:
         try:
-            body(row, now)
+            body(item, now)
         except (DriftdError, IntegrityError) as error:
-            LOG.warning("not kept up", incident=getattr(row, "incident_id", row.id), reason=str(error).splitlines()[0])
+            what = item if isinstance(item, str) else getattr(item, "id", "")
+            LOG.warning("not kept up", work=body.__name__, item=what, reason=str(error).splitlines()[0])
+
+    def _unsilence(self, silence: Silence, now: datetime) -> None:
+        with self._store.write() as connection:
+            if silences.end(connection, silence.id, now):
+                let_go(connection, self._pipeline.config, f"silence:{silence.id}", f"while it was silenced ({silence.reason})", now)
+
+    def _forgotten(self, name: str, now: datetime) -> None:
+        with self._store.write() as connection:
+            let_go(connection, self._pipeline.config, name, f"while {name.partition(':')[2]} was catching up", now)
 
     def _facts(self, row: Row[Any], said: datetime | None) -> Announced:
         escalate = owner_of(self._pipeline.config, row.owner).escalate
@@ -98,18 +118,19 @@ class Upkeep:
     def _say(self, connection: Connection, row: Row[Any], kind: str, why: str, now: datetime) -> None:
         if row.scope == "source":
             Sources(self._pipeline.config).announce(connection, row.id, kind, now, why, now)
-            return
-        say(connection, self._pipeline, row, kind, why, now)
+        elif not say(connection, self._pipeline, row, kind, why, now):
+            raise StoreError(f"monitor {row.monitor}: its settings are not known: nothing was said of INC-{row.id}")
 
-    def _digest(self, owner: str, rows: list[Row[Any]], now: datetime) -> None:
+    def _digest(self, rows: list[Row[Any]], now: datetime) -> None:
+        owner = rows[0].owner
         lines = [f"INC-{r.id} [{r.severity}] {r.monitor}: {r.headline} (since {iso(r.first_window)})" for r in rows]
         day = f"{now:%Y-%m-%d}"
         payload = {"type": "incident.digest", "timestamp": iso(now), "data": {"owner": owner, "incidents": [f"INC-{r.id}" for r in rows], "headline": f"{len(rows)} incidents are still open", "lines": lines}}
         severity = "fail" if any(r.severity == "fail" for r in rows) else "warn"
         with self._store.write() as connection:
-            for channel in owner_of(self._pipeline.config, owner).route(severity):
-                outbox.notice(connection, f"digest/{owner}/{day}", channel, payload, digest_text(lines, day), now)
-            for row in rows:
+            one_at_a_time(connection, f"digest/{owner}")
+            said = [outbox.notice(connection, f"digest/{owner}/{day}", c, payload, digest_text(lines, day), now) for c in owner_of(self._pipeline.config, owner).route(severity)]
+            for row in rows if any(said) else []:
                 incidents.update(connection, row.id, reminded_at=now)
 
     def _settle(self, row: Row[Any], now: datetime) -> None:
@@ -126,7 +147,11 @@ class Upkeep:
             fresh = incidents.locked(connection, row.id)
             if fresh is None or fresh.state != "open":
                 return
+            let_go(connection, self._pipeline.config, f"catchup:{row.monitor}", f"while {row.monitor} was catching up", now)
             incidents.update(connection, row.id, state="closed", closed_at=now, closed_window=row.last_window, reason="removed")
+            outbox.cancel_rollback(connection, row.id, "the monitor was removed")
+            if incidents.spoken_for(connection, fresh):
+                return
             payload = {
                 "type": RESOLVED, "timestamp": iso(now),
                 "data": {
@@ -175,11 +200,13 @@ class Upkeep:
                 outbox.notice(connection, f"dead/{name}/{iso(now)}", other, payload, text, now)
 
 
-def say(connection: Connection, pipeline: Pipeline, row: Row[Any], kind: str, why: str, now: datetime) -> None:
-    """Announce something of a monitor's incident that no window brought; nothing of a monitor that was never prepared."""
+def say(connection: Connection, pipeline: Pipeline, row: Row[Any], kind: str, why: str, now: datetime) -> bool:
+    """Announce something of a monitor's incident that no window brought; False for a monitor that was never prepared."""
     prepared = pipeline.known(row.monitor)
-    if prepared is not None:
-        Announcer(pipeline.config, prepared).announce(connection, row.id, kind, Committed(_window(connection, prepared, row), now, True), why)
+    if prepared is None:
+        return False
+    Announcer(pipeline.config, prepared).announce(connection, row.id, kind, Committed(_window(connection, prepared, row), now, True), why)
+    return True
 
 
 def _window(connection: Connection, prepared: Prepared, row: Row[Any]) -> Window:

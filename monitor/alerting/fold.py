@@ -307,7 +307,7 @@ def _family(
         for state in firing:
             if state.rule == DRIFT_RULE:
                 _reset(state)
-    episode.flapping = bool(episode.reopened) or any(state.flapping for state in firing)
+    episode.flapping = any(state.flapping for state in firing)
     if not any(state.state in ("firing", "recovering") for state in members):
         episode.closed, episode.ended = start, index
         episode.reason = "new normal" if adopted else "expired" if expired else "resolved"

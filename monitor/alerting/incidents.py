@@ -39,13 +39,14 @@ class Transition:
 
 
 def diff(
-    episodes: Sequence[Episode], known: Sequence[Known], since: datetime, unsure: frozenset[int] = frozenset(),
+    episodes: Sequence[Episode], known: Sequence[Known], since: datetime, unsure: frozenset[int] = frozenset(), over: frozenset[int] = frozenset(),
 ) -> tuple[list[Transition], dict[int, Episode]]:
     """The transitions from the announced incidents to the desired ``episodes``, and which episode each incident is.
 
     An episode is the incident of its family that shares a window with it. An announced incident that began at or after
     ``since`` and has no episode any more is withdrawn, once; an open one from before has ended. Those in ``unsure`` stay as
-    they are: what fired them is not known to be a pass now, on final labels or complete data.
+    they are: what fired them is not known to be a pass now, on final labels or complete data; unless another incident goes on with their
+    windows, or (``over``) enough good windows have come since.
     """
     transitions: list[Transition] = []
     matched: dict[int, Episode] = {}
@@ -62,6 +63,9 @@ def diff(
         transitions += _of_known(same, episode)
     for gone in left:
         if gone.id in unsure and gone.first >= since:
+            other = next((i for i, e in matched.items() if e.family == gone.family and e.first <= gone.last and gone.first <= (e.closed or e.last)), None)
+            if gone.state == "open" and (other is not None or gone.id in over):
+                transitions.append(Transition(RESOLVED, gone.id, None, f"goes on as INC-{other}" if other is not None else "resolved"))
             continue
         if gone.state != "withdrawn" and gone.first >= since:
             transitions.append(Transition(WITHDRAWN, gone.id, None, "withdrawn after late data"))

@@ -26,3 +26,17 @@ def refuted(first: datetime, last: datetime, members: Collection[str], windows: 
         if not found.keys() & set(members):
             return False
     return True
+
+
+def passed_since(last: datetime, members: Collection[str], windows: Sequence[WindowResults]) -> int:
+    """How many windows in a row, the newest ones, hold after the ``last`` breach of an incident: each with a known pass of its rules, and no breach."""
+    good = 0
+    for item in windows:
+        if item.window.start <= last:
+            continue
+        verdicts = {r.verdict for r in item.results if r.rule in members and r.state != DRIVER}
+        if verdicts & {"warn", "fail"}:
+            good = 0
+        elif "pass" in verdicts:
+            good += 1
+    return good

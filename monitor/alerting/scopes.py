@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 GROUP_INTERVAL = timedelta(minutes=5)
 SHARE = 0.5
+SILENT = "silent"
 QUIET_WINDOWS = 2
 """Windows without an open incident of its monitors after which a source's incident ends."""
 
@@ -27,7 +28,7 @@ class Trouble:
 def kind_of(family: str, rules: Sequence[str], last_window: datetime) -> str:
     """What incidents of one source have in common: silence at any time; of everything else, family and window."""
     if family == "service" and any(r in ("service.silence", "service.no_data", "service.error") for r in rules):
-        return "silent"
+        return SILENT
     return f"{family} {last_window:%Y-%m-%dT%H:%MZ}"
 
 

@@ -51,9 +51,14 @@ class _File:
             self.raw = read_yaml(text, str(path))
         except ContractError as error:
             raise ConfigError(str(error)) from None
+        except RecursionError:
+            raise ConfigError(f"{path}: it contains itself, or is nested too deeply") from None
         if not isinstance(self.raw, dict):
             raise ConfigError(f"{path}:1: the file must be a mapping with monitors")
-        self.data, self.missing = resolve(self.raw, path.parent)
+        try:
+            self.data, self.missing = resolve(self.raw, path.parent)
+        except RecursionError:
+            raise ConfigError(f"{path}: an alias in it contains itself") from None
 
     def line(self, place: Place) -> int:
         node: Any = self.raw
@@ -297,6 +302,10 @@ def _owners(
             if channel not in channels:
                 message = f"there is no channel {channel!r}; allowed are {', '.join(channels)}"
                 errors.append(str(main.error(("owners", name, "channels"), message)))
+        silent = [severity for severity in ("warn", "fail") if not owner.route(severity)]
+        if silent or (owner.escalate is not None and not owner.escalate.to):
+            what = f"no channel for {' and '.join(silent)}" if silent else "escalate.to names no channel"
+            errors.append(str(main.error(("owners", name), f"{what}: such messages would reach nobody")))
         if len(owner.all_channels) < 2:
             warnings.append(f"owner {name} has one channel; when it is down, nobody is told in another way")
     if "platform" not in owners and owners:

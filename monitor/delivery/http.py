@@ -25,6 +25,9 @@ MOST_REPLY_BYTES = 64 * 1024
 
 Resolver = Callable[[str, int], Sequence[str]]
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_INWARD = tuple(ipaddress.ip_network(n) for n in ("64:ff9b:1::/48", "fec0::/10", "::/96", "::ffff:0:0:0/96"))
+"""Translations and site-local ranges that Python calls global."""
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ def public(address: str) -> bool:
     """Whether an address is public; IPv4 inside IPv6 is unwrapped first."""
     ip: Any = ipaddress.ip_address(address.split("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
+        if any(ip in network for network in _INWARD):
+            return False
         if ip.ipv4_mapped is not None:
             ip = ip.ipv4_mapped
         elif ip in _NAT64:

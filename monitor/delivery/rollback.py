@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import structlog
@@ -111,18 +112,18 @@ class RollbackDispatcher:
                 return
             state = UNKNOWN if error.sent else FAILED
             self._finish(row, state, str(error))
-            self.set_state(self._read(row.incident_id), state, str(error), settle_until=settle)
+            self.set_state(_sent(rollback), state, str(error), settle_until=settle)
             return
         state, detail = outcome_of(status)
         self._finish(row, state, detail)
-        self.set_state(self._read(row.incident_id), state, detail, settle_until=self._clock.now() + monitor.rollback.settle)
+        self.set_state(_sent(rollback), state, detail, settle_until=self._clock.now() + monitor.rollback.settle)
 
     def _later(self, row: Row[Any], rollback: Row[Any], why: str, now: datetime) -> None:
         """No byte has left: it may be tried again, until it is too late."""
         with self._store.write() as connection:
             wait = now + delay(row.key, row.attempts + 1)
             outbox.record(connection, row, now, state=outbox.PENDING, outcome="retry", detail=why, next_at=wait)
-            incidents.save_rollback(connection, rollback.id, state=REQUESTED, detail=why, posts=rollback.posts)
+            incidents.move_rollback(connection, _sent(rollback), state=REQUESTED, detail=why, posts=rollback.posts, dispatched_at=None)
 
     def _finish(self, row: Row[Any], state: str, detail: str) -> None:
         with self._store.write() as connection:
@@ -161,8 +162,9 @@ class RollbackDispatcher:
 
     def _repeat(self, row: Row[Any], config: RollbackConfig, now: datetime) -> None:
         """One repeat with the same id, after a probe has shown that the first request had no effect."""
+        late = row.not_after is not None and now > row.not_after
         with self._store.write() as connection:
-            why = self._recheck(connection, row)
+            why = "it is too late" if late else self._recheck(connection, row)
             settle = now + config.settle
             if not why and not incidents.move_rollback(connection, row, posts=row.posts + 1, dispatched_at=now, settle_until=settle):
                 return
@@ -176,6 +178,11 @@ class RollbackDispatcher:
             return
         state, detail = outcome_of(status)
         self.set_state(self._read(row.incident_id), state, f"repeated; {detail}", settle_until=self._clock.now() + config.settle)
+
+
+def _sent(rollback: Row[Any]) -> Any:
+    """The rollback as it is once its request is under way: what comes of it counts only while nobody else has moved it on."""
+    return SimpleNamespace(**{**rollback._mapping, "state": DISPATCHED, "posts": rollback.posts + 1})
 
 
 def outcome_of(status: int) -> tuple[str, str]:

@@ -88,6 +88,9 @@ class OutboxWorker:
         with self._store.read() as connection:
             due = outbox.due_destinations(connection, now, KINDS)
             shut = destinations.shut(connection, now) if due else frozenset()
+            off = [r for r in destinations.all_of(connection) if r.disabled_at is not None and r.name in due] if shut else []
+        for each in off:
+            self._switched_off(each.name, each.reason)
         begun = []
         with self._lock:
             self._running = {name: future for name, future in self._running.items() if not future.done()}
@@ -96,6 +99,14 @@ class OutboxWorker:
                     self._running[name] = self._pool.submit(self._drain, name)
                     begun.append(self._running[name])
         return begun
+
+    def _switched_off(self, name: str, why: str) -> None:
+        """What is due to a channel that is switched off is dead at once, and its owner hears so by another."""
+        with self._store.write() as connection:
+            dead = outbox.give_up(connection, name, self._clock.now(), f"the channel is switched off: {why}")
+        if dead and self._dead_letter is not None:
+            for row in dead[-1:]:
+                self._dead_letter(row, f"the channel is switched off: {why}")
 
     def _drain(self, name: str) -> int:
         """Send what is due to one destination until nothing is, or it fails; answers how many were sent."""
@@ -201,7 +212,7 @@ class OutboxWorker:
                     connection, head.destination, failures=failures, open_until=now + pause if shut else None, reason=str(error),
                 )
                 if not again and not once:
-                    given_up = outbox.give_up(connection, head.destination, now - GIVE_UP, str(error))
+                    given_up = len(outbox.give_up(connection, head.destination, now - GIVE_UP, str(error)))
         LOG.warning(
             "message not delivered", destination=head.destination, incident=f"INC-{head.incident_id}", reason=str(error),
             next=iso(now + wait) if again else "never: it is a dead letter", given_up=1 + given_up if not again else 0,

@@ -15,7 +15,7 @@ from checks.core.errors import DriftdError
 from checks.core.window import Window
 from monitor.config.model import MonitorConfig
 from monitor.evaluation.quality import read_table
-from monitor.ports import Engine, Observation, ObserveJob, Source
+from monitor.ports import Engine, Extent, Observation, ObserveJob, Source
 from monitor.profiling.joining import flat, join_codes
 from monitor.profiling.masks import NOT_COUNTABLE
 
@@ -32,6 +32,10 @@ def others_of(monitor: MonitorConfig, window: Window, open_source: Callable[[Any
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16] if found else None
 
 
+SKEW = timedelta(days=1)
+"""So far ahead of the clock an event may be."""
+
+
 def observe(job: ObserveJob, source: Source, labels: Source | None, open_source: Callable[[Any], Source]) -> Observation:
     """What the next tick has to do for one monitor."""
     name = job.monitor.columns.timestamp
@@ -43,13 +47,20 @@ def observe(job: ObserveJob, source: Source, labels: Source | None, open_source:
     others = {w.start: text for w in job.windows if (text := others_of(job.monitor, w, open_source)) is not None}
     shares: dict[datetime, float] = {}
     seen = job.labels_seen
-    found = Observation(extent.last, extent.written, prints, shares, seen, extent.gap, others=others)
+    found = Observation(_newest(extent, job.now), extent.written, prints, shares, seen, extent.gap, others=others)
     if labels is None or not job.labels:
         return found
     try:
         return _labels_seen(job, source, labels, found)
     except (DriftdError, *NOT_COUNTABLE):  # the count of each window's labels says what is odd; the windows go on
         return found
+
+
+def _newest(extent: Extent, now: datetime) -> datetime | None:
+    """The newest event that can be one: of a time far in the future nothing follows, and the newest write stands in for it."""
+    if extent.last is None or extent.last <= now + SKEW:
+        return extent.last
+    return extent.written if extent.written is not None and extent.written <= now + SKEW else None
 
 
 def _labels_seen(job: ObserveJob, source: Source, labels: Source, found: Observation) -> Observation:

@@ -111,6 +111,13 @@ def children(connection: Connection, parent: int) -> list[Row[Any]]:
     return list(connection.execute(sa.select(t.incident).where(t.incident.c.parent_id == parent).order_by(t.incident.c.id)))
 
 
+def spoken_for(connection: Connection, row: Row[Any]) -> bool:
+    """Whether a source's incident that is open stands for this one."""
+    if row.parent_id is None:
+        return False
+    return connection.execute(sa.select(t.incident.c.state).where(t.incident.c.id == row.parent_id)).scalar() == "open"
+
+
 def locked(connection: Connection, incident: int) -> Row[Any] | None:
     """One incident, kept from others until commit."""
     return connection.execute(sa.select(t.incident).where(t.incident.c.id == incident).with_for_update()).one_or_none()

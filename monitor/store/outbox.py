@@ -70,7 +70,14 @@ def rollback_requests(connection: Connection, incident: int) -> int:
 def told(connection: Connection, incident: int) -> frozenset[str]:
     """The destinations that have heard of an incident, or are just hearing."""
     o = t.outbox.c
-    query = sa.select(o.destination).where(o.incident_id == incident, o.kind == "alert", o.covered_by == "", o.state.in_((SENT, LEASED)))
+    query = sa.select(o.destination).where(o.incident_id == incident, o.kind == "alert", o.covered_by == "", sa.or_(o.state.in_((SENT, LEASED)), o.attempts > 0))
+    return frozenset(connection.execute(query.distinct()).scalars())
+
+
+def addressed(connection: Connection, incident: int) -> frozenset[str]:
+    """The destinations that have heard or will hear of an incident."""
+    o = t.outbox.c
+    query = sa.select(o.destination).where(o.incident_id == incident, o.kind == "alert", o.covered_by == "", o.state != CANCELLED)
     return frozenset(connection.execute(query.distinct()).scalars())
 
 
@@ -78,6 +85,18 @@ def held(connection: Connection, held_by: str) -> list[Row[Any]]:
     """The messages that wait under that name, in order."""
     o = t.outbox.c
     return list(connection.execute(sa.select(t.outbox).where(o.state == HELD, o.held_by == held_by).order_by(o.incident_id, o.sequence)))
+
+
+def held_since(connection: Connection, before: datetime) -> list[str]:
+    """The names of catch-ups whose messages have waited since ``before``."""
+    o = t.outbox.c
+    query = sa.select(o.held_by).where(o.state == HELD, o.created_at < before, o.held_by.like("catchup:%"))
+    return list(connection.execute(query.distinct()).scalars())
+
+
+def hold_on(connection: Connection, number: int, held_by: str) -> None:
+    """Let a held message wait for something else."""
+    connection.execute(t.outbox.update().where(t.outbox.c.id == number, t.outbox.c.state == HELD).values(held_by=held_by))
 
 
 def let_go(connection: Connection, ids: Sequence[int], now: datetime) -> None:
@@ -126,6 +145,13 @@ def renew(connection: Connection, incident: int, payload: dict[str, Any], text: 
     return connection.execute(sa.select(sa.func.max(o.next_at)).where(*mine)).scalar()
 
 
+def cancel_rollback(connection: Connection, incident: int, why: str) -> None:
+    """The request of a rollback that is not to be sent any more."""
+    o = t.outbox.c
+    mine = (o.incident_id == incident, o.kind == "rollback", o.state == PENDING)
+    connection.execute(t.outbox.update().where(*mine).values(state=CANCELLED, error=why))
+
+
 def due_destinations(connection: Connection, now: datetime, kinds: Sequence[str]) -> list[str]:
     """Where something may be sent now."""
     o = t.outbox.c
@@ -144,6 +170,9 @@ def claim(
         earlier.c.kind == o.kind, earlier.c.state.in_(UNFINISHED),
     )
     due = sa.or_(sa.and_(o.state == PENDING, o.next_at <= now), sa.and_(o.state == LEASED, o.lease_until < now))
+    if "action" in kinds:  # it may have had its effect before its sender was killed: it is not asked for twice
+        lost = (o.kind == "action", o.state == LEASED, o.lease_until < now)
+        connection.execute(t.outbox.update().where(*lost).values(state=UNKNOWN, error="driftd stopped while it was sent"))
     query = sa.select(t.outbox).where(due, head, o.kind.in_(kinds))
     if destination is not None:
         query = query.where(o.destination == destination)
@@ -224,11 +253,13 @@ def release_all(connection: Connection, owner: str) -> int:
     return connection.execute(t.outbox.update().where(*mine).values(state=PENDING, lease_until=None)).rowcount
 
 
-def give_up(connection: Connection, destination: str, before: datetime, why: str) -> int:
-    """What has waited for a destination since ``before`` is dead; answers how many."""
+def give_up(connection: Connection, destination: str, before: datetime, why: str) -> list[Row[Any]]:
+    """What has waited for a destination since ``before`` is dead; answers what that is."""
     o = t.outbox.c
     old = (o.destination == destination, o.state == PENDING, o.created_at <= before)
-    return connection.execute(t.outbox.update().where(*old).values(state=DEAD, error=why)).rowcount
+    found = list(connection.execute(sa.select(t.outbox).where(*old).order_by(o.id)))
+    connection.execute(t.outbox.update().where(*old).values(state=DEAD, error=why))
+    return found
 
 
 def replay(connection: Connection, number: int | None, destination: str | None, now: datetime) -> int:
@@ -260,7 +291,7 @@ def stuck(connection: Connection, before: datetime) -> int:
     """How many messages should have left long ago: due since ``before``, never tried, and their destination not shut."""
     o, d = t.outbox.c, t.destination.c
     shut = sa.exists().where(d.name == o.destination, sa.or_(d.disabled_at.is_not(None), d.failures > 0))
-    query = sa.select(sa.func.count()).select_from(t.outbox).where(o.state == PENDING, o.attempts == 0, o.next_at < before, ~shut)
+    query = sa.select(sa.func.count()).select_from(t.outbox).where(o.state == PENDING, o.kind != "rollback", o.attempts == 0, o.next_at < before, ~shut)
     return int(connection.execute(query).scalar_one())
 
 

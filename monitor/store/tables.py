@@ -127,7 +127,7 @@ outbox = sa.Table(
     sa.Column("text", sa.Text, nullable=False), _text("state", 20), sa.Column("attempts", sa.Integer, nullable=False),
     _time("next_at"), _time("created_at"), _time("sent_at", True), _text("lease_owner", default=""), _time("lease_until", True),
     sa.Column("epoch", sa.Integer, nullable=False), _time("not_after", True), sa.Column("error", sa.Text, nullable=False),
-    _text("held_by", 100, default="", server_default=""), _text("covered_by", 100, default="", server_default=""),
+    _text("held_by", 500, default="", server_default=""), _text("covered_by", 500, default="", server_default=""),
     sa.Index("outbox_due", "state", "next_at"), sa.Index("outbox_destination", "destination", "state", "next_at"), sa.Index("outbox_order", "incident_id", "destination", "sequence"),
 )
 

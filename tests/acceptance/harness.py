@@ -280,7 +280,7 @@ class House:
     def told(self) -> list[dict[str, Any]]:
         """The bodies that the receiver got on incidents, in the order of arrival."""
         found = [r.json for r in list(self.receiver.ledger) if r.method == "POST" and r.body[:1] == b"{"]
-        return [f for f in found if str(f.get("type", "")).startswith("incident.")]
+        return [f for f in found if str(f.get("type", "")).startswith("incident.") and "sequence" in f["data"]]
 
     def types(self) -> list[str]:
         """What was told, each message once."""

@@ -7,6 +7,7 @@ import resource
 import signal
 import sqlite3
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def test_fault_27_local_days_of_23_24_and_a_half_and_25_hours_are_one_window_eac
     assert hours == {"berlin": [23.0, 24.0], "howe": [24.0, 24.5], "sydney": [24.0, 25.0]}
     for name in zones:
         spans = sorted(house.query(f'SELECT start, "end" FROM run WHERE monitor = \'{name}\''))
-        assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False)), "no gap, no overlap"
+        assert all(a[1] == b[0] for a, b in pairwise(spans)), "no gap, no overlap"
 
 
 def test_fault_37_a_bad_configuration_on_reload_keeps_the_old_one_and_says_so(house: House) -> None:

@@ -32,7 +32,7 @@ class AlertmanagerConfig(Section):
 
 
 def alerts_of(message: Message, labels: dict[str, str]) -> list[dict[str, Any]]:
-    """The alert of an incident; a fail also ends the warning that the same incident was before, as labels tell alerts apart."""
+    """The alert of an incident; it also ends the same incident at its other severity, as labels tell alerts apart."""
     data = message.payload.get("data", {})
     ended = message.payload.get("type") in ("incident.resolved", "incident.withdrawn")
     family, severity = str(data.get("family") or "notice"), str(data.get("severity") or "warn")
@@ -50,8 +50,8 @@ def alerts_of(message: Message, labels: dict[str, str]) -> list[dict[str, Any]]:
     lasting = data.get("incident") is not None
     until = message.now if ended else message.now + (OPEN_FOR if lasting else timedelta(minutes=5))
     found = [{**alert, "labels": {**own, "severity": severity}, "endsAt": iso(until)}]
-    if severity == "fail" and lasting:
-        found.append({**alert, "labels": {**own, "severity": "warn"}, "endsAt": iso(message.now)})
+    if lasting:  # what it was before it got graver, or less grave
+        found.append({**alert, "labels": {**own, "severity": "warn" if severity == "fail" else "fail"}, "endsAt": iso(message.now)})
     return found
 
 

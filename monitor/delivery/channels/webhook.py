@@ -67,6 +67,11 @@ def body_of(message: Message) -> bytes:
     body = json.dumps(payload, separators=(",", ":"), ensure_ascii=True).encode()
     if len(body) > MOST_BYTES:
         data = {**payload.get("data", {}), "drivers": [], "members": [], "truncated": True}
+        for key in ("lines", "incidents", "monitors"):
+            if key in data:
+                data[key] = [str(item)[:200] for item in data[key][:40]]
+        data["model_versions"] = dict(list((data.get("model_versions") or {}).items())[:20])
+        data["cause"] = str(data.get("cause", ""))[:500]
         data["headline"] = str(data.get("headline", ""))[:2000]
         body = json.dumps({**payload, "data": data}, separators=(",", ":"), ensure_ascii=True).encode()
     return body

@@ -28,7 +28,7 @@ COLUMNS = {
         sa.Column('scope', sa.String(20), nullable=False, server_default='monitor'), _text('source', 500), sa.Column('parent_id', NUMBER, nullable=True),
         _text('acked_by'), _time('acked_at'), _time('escalated_at'), _time('reminded_at'), _count('reminders'), _count('flapping'),
     ],
-    'outbox': [_text('held_by', 100), _text('covered_by', 100)],
+    'outbox': [_text('held_by', 500), _text('covered_by', 500)],
     'silence': [
         sa.Column('incident_id', NUMBER, nullable=True), sa.Column('family', sa.String(20), nullable=True), _text('kind', 20), _time('ended_at'),
     ],
