@@ -72,10 +72,10 @@ def test_a_bad_friday_release_is_rolled_back_once_and_verified(tmp_path: Path, r
     deployments.script = ["slow"]
 
     def live_on(version: str) -> None:
-        """What the deployment API does shows in the log from the next hour on."""
+        """What the deployment API does shows in the log at once."""
         if version == "v1":
-            house.stream.versions[114] = "v1"
-            for k in range(114, 400):
+            house.stream.versions[113] = "v1"
+            for k in range(113, 400):
                 house.stream.faults.pop(k, None)
 
     deployments.on_change = live_on
@@ -94,7 +94,7 @@ def test_a_bad_friday_release_is_rolled_back_once_and_verified(tmp_path: Path, r
     house.later(minutes=2)
     with house.daemon() as process:
         house.until(lambda: rollback_state(house) == "confirmed", "the probe of the live version", process, tries=1500)
-        house.stream.write(tmp_path, range(113, 114), labels=False)  # the rest of the hour is still the bad version's
+        house.stream.write(tmp_path, range(113, 114), labels=False)
         at_hour(house, 114)
         house.until(lambda: house.windows() == 14, "the hour of the rollback", process, tries=1500)
         for hour in (114, 115, 116):
@@ -183,7 +183,7 @@ def test_an_upstream_outage_of_twelve_models_is_one_source_incident(tmp_path: Pa
     print("source messages:", [(b["type"], b["data"]["why"]) for b in source])
     assert len({b["data"]["incident"] for b in source}) == 1, "one source incident"
     assert len(source) <= 4
-    assert source[0]["data"]["monitors"] == [f"model{k:02d}" for k in range(12)]
+    assert sorted(source[0]["data"]["monitors"]) == [f"model{k:02d}" for k in range(12)]
     assert [b for b in house.told() if str(b["data"]["monitor"]).startswith("model")] == [], "and nothing of the single models"
     assert [b["type"] for b in house.told() if b["data"]["monitor"] == "thirteenth"][:1] == ["incident.fired"]
     assert deployments.calls == []
