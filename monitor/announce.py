@@ -282,7 +282,7 @@ class Announcer:
             rollback=_rollback_facts(rollback) if rollback is not None else None,
             tokens=int(balance(monitor.drift.budget, incidents.tokens(connection, monitor.name), window.start)),
             runbook=monitor.runbook, public_url=self._config.public_url, report=report_name(monitor.name, window),
-            delayed=done.now - newest > late, live_since=live_since(runs.recent_runs(connection, row.monitor, limit=60)),
+            delayed=done.now - newest > late, live_since=live_since(runs.served(connection, row.monitor)),
             flapping=bool(row.flapping), opened_at=row.opened_at, others=[
                 f"INC-{o.id} ({o.family})" for o in incidents.open_of(connection, [row.monitor])
                 if o.id != row.id and o.family in ("contract", "data") and row.family not in ("contract", "data") and o.last_window >= row.first_window

@@ -254,6 +254,13 @@ def recent_runs(connection: Connection, name: str | None, since: datetime | None
     return list(connection.execute(query.limit(limit) if limit else query))
 
 
+def served(connection: Connection, name: str, limit: int = 60) -> list[Row[Any]]:
+    """Start and versions of the newest current runs, newest first."""
+    r = t.run.c
+    query = sa.select(r.start, r.model_versions).where(r.monitor == name, r.current).order_by(r.start.desc())
+    return list(connection.execute(query.limit(limit)))
+
+
 def insert_run(connection: Connection, values: dict[str, Any], results: Sequence[RuleResult], violations: Sequence[dict[str, Any]]) -> tuple[int, int]:
     """Store a run as the current one of its window; answers its id and revision.
 

@@ -84,11 +84,12 @@ def trial(folder: Path, receiver: Receiver, kills: int, windows: int, monitors: 
     running += [house.start_daemon() for _ in range(daemons - 1)]
     done = 0
     try:
+        house.until(lambda: house.windows() >= 1, "the first window", tries=1500)
         while done < kills:
             begun = house.windows()
             goal = min(begun + chance.randint(0, max(2 * total // kills, 1)), total)
             try:
-                house.until(lambda goal=goal: house.windows() >= goal, "some windows", tries=chance.randint(60, 160))
+                house.until(lambda goal=goal: house.windows() >= goal, "some windows", tries=chance.randint(50, 130))
             except AssertionError:
                 pass  # it is killed however far it came
             victim = chance.randrange(len(running))
