@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.acceptance.harness import House
+from tests.acceptance.harness import SECRETS, House, command_lines
 from tests.receiver import Receiver
 from tests.streams import START, Stream, nulls
 
@@ -247,6 +247,7 @@ def test_a_daemon_that_makes_no_progress_pings_nobody_and_says_why(house: House,
             assert systemd.recv(100) == b"WATCHDOG=1"
             house.until(lambda: [r for r in receiver.ledger if r.path == "/alive"], "a ping", process)
             assert house.ready()["status"] == "ok"
+            assert not [s for s in SECRETS.values() if s in command_lines()], "no secret in the process list"
             with sqlite3.connect(house.folder / "store.db", isolation_level=None) as other:
                 other.execute("BEGIN IMMEDIATE")
                 house.later(minutes=20)

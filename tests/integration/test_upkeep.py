@@ -135,8 +135,19 @@ def test_a_silence_lets_messages_wait_and_its_end_says_what_matters(ward: Callab
         here.day(day)
     assert here.said() == []
     here.later(timedelta(days=2))
-    assert sorted(here.said()) == ["resolved", "summary"] or sorted(here.said()) == ["fired", "summary"] or here.said() == ["updated"], here.said()
-    assert all("INC-1" in m.text for m in here.inboxes["chat"].messages)
+    (told,) = here.inboxes["chat"].messages
+    assert told.payload["data"]["covers"] == [1, 2, 3, 4], "fired, resolved, open again, and a reminder: one message"
+    assert "Delivered late, as one: fired" in told.text
+
+
+def test_what_came_and_went_under_a_silence_is_a_line(ward: Callable[..., Ward]) -> None:
+    here = ward(null_days(40))
+    hands.silence(here.app.store, here.app.config, "m", timedelta(days=3), "a planned migration", "ann", here.clock.now())
+    here.day(40)
+    here.day(41)
+    here.later(timedelta(days=2))
+    assert here.said() == ["summary"]
+    assert "CAME AND WENT while it was silenced (a planned migration): 1 incident" in here.inboxes["chat"].messages[0].text
 
 
 def test_of_an_incident_that_was_known_and_goes_on_the_end_of_a_silence_says_nothing(ward: Callable[..., Ward]) -> None:
