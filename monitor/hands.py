@@ -173,7 +173,9 @@ def approve(pipeline: Pipeline, text: str, code: str, author: str) -> str:
 
 def _sent_for(connection: Connection, pipeline: Pipeline, row: Row[Any], known: Row[Any], author: str, now: datetime) -> str:
     """Put an approved rollback into the outbox; answers why not."""
-    prepared = pipeline.prepare(row.monitor)
+    prepared = pipeline.known(row.monitor)
+    if prepared is None:
+        return f"INC-{row.id}: not approved: the settings of {row.monitor} have changed since"
     proposals = Proposals(pipeline.config, prepared)
     proposal = proposals.again(connection, row.id, now)
     failed = next((g for g in proposal.guards if not g.passed), None)

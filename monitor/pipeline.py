@@ -102,7 +102,9 @@ class Pipeline:
             return None
         key = settings_key(monitor)
         cached = self._prepared.get(name)
-        return cached[1] if cached is not None and cached[0] == key else self._load(monitor, key)
+        if cached is None or cached[0] != key:
+            return self._load(monitor, key)
+        return cached[1] if cached[1].monitor is monitor else replace(cached[1], monitor=monitor)
 
     def _load(self, monitor: MonitorConfig, key: str) -> Prepared | None:
         if self.store is None:

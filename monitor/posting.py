@@ -78,7 +78,7 @@ def let_go(connection: Connection, config: Config, held_by: str, when: str, now:
         if quiet is not None and f"silence:{quiet.id}" != held_by:
             outbox.hold_on(connection, row.id, f"silence:{quiet.id}")
             rows.remove(row)
-    told = frozenset((i, channel) for i in ids for channel in outbox.told(connection, i))
+    told = frozenset((i, channel) for i in ids for channel in outbox.told(connection, i) | outbox.leaving(connection, i))
     held = [Held(row.id, row.incident_id, row.destination, row.sequence) for row in rows]
     decided = release(held, frozenset(i for i, row in found.items() if row.state == "open"), told)
     outbox.let_go(connection, decided.send, now)

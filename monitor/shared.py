@@ -11,10 +11,11 @@ from monitor.alerting import messages
 from monitor.alerting.incidents import FIRED, RESOLVED, UPDATED
 from monitor.alerting.reminders import EVERY
 from monitor.alerting.scopes import GROUP_INTERVAL, QUIET_WINDOWS, SILENT, Trouble, gathered, headline, kind_of, wait
+from monitor.alerting.silences import silenced
 from monitor.config.groups import source_key, source_label
 from monitor.config.model import Config
 from monitor.posting import Post, owner_of, send
-from monitor.store import incidents, outbox
+from monitor.store import incidents, outbox, silences
 from monitor.store.store import one_at_a_time
 
 
@@ -95,9 +96,11 @@ class Sources:
         body, text = messages.source_payload(facts, 1), messages.source_text(facts, 1)
         at = outbox.renew(connection, number, body, text)
         incidents.reword(connection, number, 1, body)
+        quiet = silenced(silences.current(connection, now), row.monitor, row.family, row.id, now)
         for channel in self.channels(row):
             outbox.add_once(
                 connection, incident=number, sequence=1, destination=channel, kind="alert", payload=body, text=text, now=now, next_at=at or now,
+                held_by=f"silence:{quiet.id}" if quiet is not None else "",
             )
         return True
 
@@ -108,6 +111,8 @@ class Sources:
         post = Post(row, kind, sequence, body, messages.source_text(facts, sequence), now)
         heard = [c for c in outbox.told(connection, number) if c in self._config.channels]
         send(connection, self._config, post, list(dict.fromkeys([*self.channels(row), *sorted(heard)])), at)
+        if at <= now:
+            outbox.hasten(connection, number, now)
 
     def _facts(self, connection: Connection, number: int, kind: str, now: datetime, why: str) -> tuple[Row[Any], messages.SourceFacts]:
         row = incidents.get(connection, number)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from checks.core.errors import DriftdError, StoreError
 from checks.core.window import Window, iso
+from monitor import posting
 from monitor.alerting.incidents import RESOLVED, UPDATED
 from monitor.alerting.reminders import DIGEST, ESCALATE, MOST, REMIND, Announced, digest_text, remind
 from monitor.alerting.silences import Silence, silenced
@@ -149,6 +150,9 @@ class Upkeep:
                 return
             let_go(connection, self._pipeline.config, f"catchup:{row.monitor}", f"while {row.monitor} was catching up", now)
             incidents.update(connection, row.id, state="closed", closed_at=now, closed_window=row.last_window, reason="removed")
+            known = incidents.rollback_of(connection, row.id)
+            if known is not None and known.state in ("requested", "awaiting_approval"):
+                incidents.move_rollback(connection, known, state="cancelled", detail="the monitor was removed")
             outbox.cancel_rollback(connection, row.id, "the monitor was removed")
             if incidents.spoken_for(connection, fresh):
                 return
@@ -163,7 +167,7 @@ class Upkeep:
                 connection, row.id, RESOLVED, now, lambda n: {**payload, "data": {**payload["data"], "sequence": n, "covers": [n]}},  # type: ignore[dict-item]
             )
             text = f"RESOLVED [{row.severity}] {row.monitor}: {row.headline} (INC-{row.id}, message {sequence})\nWhat changed: the monitor was removed from the configuration.\nOwner: {row.owner}."
-            for channel in owner_of(self._pipeline.config, row.owner).route(row.severity):
+            for channel in posting.destinations(connection, self._pipeline.config, fresh, "platform"):
                 outbox.add(connection, incident=row.id, sequence=sequence, destination=channel, kind="alert", payload=body, text=text, now=now)
 
     def _expire(self, rollback: Row[Any], now: datetime) -> None:

@@ -77,7 +77,7 @@ def diff(
 def _overlap(known: Known, episode: Episode) -> bool:
     end = episode.closed or episode.last
     known_end = known.closed or known.last
-    if known.closed is None and episode.closed is None:
+    if known.state == "open" and known.closed is None and episode.closed is None:
         return True
     return known.first <= max(end, episode.last) and episode.first <= max(known_end, known.last)
 

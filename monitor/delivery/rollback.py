@@ -18,7 +18,7 @@ from monitor.delivery.calls import live, post
 from monitor.delivery.http import shown
 from monitor.delivery.retry import delay
 from monitor.store import incidents, outbox
-from monitor.store.store import Store, audit
+from monitor.store.store import Store, audit, one_at_a_time
 
 LEASE = timedelta(seconds=60)
 LOG = structlog.get_logger("driftd.rollback")
@@ -66,7 +66,7 @@ class RollbackDispatcher:
                 settle = self._clock.now() + (monitor.rollback.settle if monitor else LEASE)
                 self.set_state(row, UNKNOWN, "driftd stopped after it had sent the request", settle_until=settle)
 
-    def set_state(self, row: Row[Any], state: str, detail: str, **values: Any) -> bool:
+    def set_state(self, row: Any, state: str, detail: str, **values: Any) -> bool:
         """Commit a rollback's new state, with its audit row and its message, unless another has moved it on since."""
         now = self._clock.now()
         with self._store.write() as connection:
@@ -88,13 +88,13 @@ class RollbackDispatcher:
         rollback = self._read(row.incident_id)
         monitor = self._monitors().get(rollback.monitor)
         with self._store.write() as connection:
+            one_at_a_time(connection, "rollback/dispatch")  # the limits of a model and of the fleet count what others have just sent
             late = rollback.not_after is not None and now > rollback.not_after
             why = "the monitor is gone" if monitor is None else "" if late else self._recheck(connection, rollback)
             if late or why or rollback.state != REQUESTED:
                 state = EXPIRED if late else CANCELLED
                 outbox.record(connection, row, now, state=outbox.CANCELLED, outcome=state, detail=why or "too late")
-                if rollback.state == REQUESTED:
-                    incidents.save_rollback(connection, rollback.id, state=state, detail=why or "too late to be sent")
+                if rollback.state == REQUESTED and incidents.move_rollback(connection, rollback, state=state, detail=why or "too late to be sent"):
                     audit(connection, now, "driftd", f"rollback.{state}", {"rollback": rollback.id, "detail": why or "too late"})
                     self._announce(connection, row.incident_id, f"rollback {state}")
                 return
@@ -164,6 +164,7 @@ class RollbackDispatcher:
         """One repeat with the same id, after a probe has shown that the first request had no effect."""
         late = row.not_after is not None and now > row.not_after
         with self._store.write() as connection:
+            one_at_a_time(connection, "rollback/dispatch")
             why = "it is too late" if late else self._recheck(connection, row)
             settle = now + config.settle
             if not why and not incidents.move_rollback(connection, row, posts=row.posts + 1, dispatched_at=now, settle_until=settle):
@@ -177,7 +178,8 @@ class RollbackDispatcher:
             LOG.warning("rollback repeat", monitor=row.monitor, reason=str(error))
             return
         state, detail = outcome_of(status)
-        self.set_state(self._read(row.incident_id), state, f"repeated; {detail}", settle_until=self._clock.now() + config.settle)
+        repeated = SimpleNamespace(**{**row._mapping, "posts": row.posts + 1})
+        self.set_state(repeated, state, f"repeated; {detail}", settle_until=self._clock.now() + config.settle)
 
 
 def _sent(rollback: Row[Any]) -> Any:

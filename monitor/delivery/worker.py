@@ -135,7 +135,8 @@ class OutboxWorker:
         with self._store.write() as connection:
             if name in destinations.shut(connection, now):
                 return []
-            heads = outbox.claim(connection, self._owner, now, LEASE, KINDS, AT_ONCE, name)
+            # Of actions one at a time: what was claimed and may have been sent when its sender was killed is not sent again.
+            heads = outbox.claim(connection, self._owner, now, LEASE, KINDS, 1 if name.startswith("action:") else AT_ONCE, name)
             if not people:
                 return [[row] for row in heads]
             return [
@@ -203,7 +204,7 @@ class OutboxWorker:
                 outbox.release(connection, row)
             known = destinations.of(connection, head.destination)
             failures = (known.failures if known is not None else 0) + 1
-            if error.disable:
+            if error.disable and head.kind != "action":
                 destinations.save(connection, head.destination, failures=failures, disabled_at=now, reason=str(error))
             elif error.retryable:
                 pause = timedelta(seconds=error.retry_after) if error.retry_after else delay(head.destination, failures)
@@ -219,4 +220,4 @@ class OutboxWorker:
         )
         if not again and self._dead_letter is not None:
             self._dead_letter(head, str(error))
-        return not (error.disable or error.retryable)
+        return not ((error.disable and head.kind != "action") or error.retryable)

@@ -204,7 +204,7 @@ def rollbacks(connection: Connection, monitor: str | None = None, states: Sequen
     return list(connection.execute(query.where(t.rollback.c.state.in_(states)) if states else query))
 
 
-def move_rollback(connection: Connection, old: Row[Any], **values: Any) -> bool:
+def move_rollback(connection: Connection, old: Any, **values: Any) -> bool:
     """Update a rollback only if it still is as ``old`` was read (compare and set); False when another was faster."""
     r = t.rollback.c
     same = (r.id == old.id, r.state == old.state, r.posts == old.posts)

@@ -81,6 +81,13 @@ def addressed(connection: Connection, incident: int) -> frozenset[str]:
     return frozenset(connection.execute(query.distinct()).scalars())
 
 
+def leaving(connection: Connection, incident: int) -> frozenset[str]:
+    """The destinations for which something of an incident is on its way."""
+    o = t.outbox.c
+    query = sa.select(o.destination).where(o.incident_id == incident, o.kind == "alert", o.covered_by == "", o.state == PENDING)
+    return frozenset(connection.execute(query.distinct()).scalars())
+
+
 def held(connection: Connection, held_by: str) -> list[Row[Any]]:
     """The messages that wait under that name, in order."""
     o = t.outbox.c

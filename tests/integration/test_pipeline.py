@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from checks.core.errors import DriftdError
+from monitor.app import load_config
 from monitor.demo.server import DeploymentServer
 from monitor.store import incidents, outbox, runs, tables
 from tests.receiver import Receiver, Script
@@ -183,6 +184,19 @@ def test_other_modes_send_nothing(tmp_path: Path, receiver: Receiver, mode: str,
     world.days(6)
     assert rollback_of(world).state == state
     assert receiver.ledger == []
+
+
+def test_what_is_known_of_a_monitor_follows_a_reload(tmp_path: Path, receiver: Receiver) -> None:
+    world = rollback_world(tmp_path, receiver.url)
+    world.days(1)
+    path = tmp_path / "config.yaml"
+    text = json.loads(path.read_text())
+    text["monitors"]["m"]["rollback"]["mode"] = "off"
+    path.write_text(json.dumps(text))
+    world.app.watch.reload(load_config(path), {"log": world.inbox})
+    known = world.app.watch.pipeline.known("m")
+    assert known is not None
+    assert known.monitor.rollback.effective_mode == "off"
 
 
 def test_the_kill_switch_stops_a_decided_rollback(tmp_path: Path, receiver: Receiver) -> None:

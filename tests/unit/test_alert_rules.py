@@ -321,3 +321,20 @@ def test_a_rollback_is_effective_when_its_cause_is_gone_for_as_many_windows_as_c
     stream = results("ff" + after)
     assert effect(stream, (RULE,), START + 2 * DAY, 2, 50)[0] == state
     assert effect(stream, (RULE,), START + 2 * DAY, 2, 500)[0] == ""
+
+
+def test_a_withdrawn_incident_does_not_swallow_the_next_one() -> None:
+    withdrawn = Known(1, "quality", "fail", "withdrawn", START + DAY, START + DAY, None, (RULE,))
+    episodes = fold(results("pppppf"), Policy(), frozenset()).episodes
+    assert [t.type for t in diff(episodes, [withdrawn], START)[0]] == [FIRED]
+    episodes = fold(results("pf"), Policy(), frozenset()).episodes
+    assert [(t.type, t.why) for t in diff(episodes, [withdrawn], START)[0]] == [(UPDATED, "open again after late data")]
+
+
+def test_what_goes_on_as_another_incident_ends_and_so_does_what_enough_good_windows_followed() -> None:
+    one = Known(1, "quality", "fail", "open", START, START, None, (RULE,))
+    two = Known(2, "quality", "fail", "open", START + 2 * DAY, START + 2 * DAY, None, (RULE,))
+    merged = fold(results("fpf"), Policy(), frozenset()).episodes
+    assert [(t.type, t.incident, t.why) for t in diff(merged, [one, two], START, frozenset({1, 2}))[0]] == [(RESOLVED, 2, "goes on as INC-1")]
+    nothing = fold(results("ippp"), Policy(), frozenset()).episodes
+    assert [(t.type, t.why) for t in diff(nothing, [one], START, frozenset({1}), frozenset({1}))[0]] == [(RESOLVED, "resolved")]
