@@ -78,7 +78,7 @@ def take_lease(connection: Connection, name: str, owner: str, now: datetime, len
             return 1
         except IntegrityError:
             return None
-    mine = row.owner == owner and row.until > now
+    mine = row.owner == owner  # though it may have run out, as when the machine slept: nobody has taken it since
     if not mine and row.until > now:
         return None
     epoch = int(row.epoch) + (0 if mine else 1)

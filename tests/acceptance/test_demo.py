@@ -136,7 +136,7 @@ def test_the_other_commands_answer(demo: DemoRun) -> None:
     assert "valid, 1 monitors" in driftd("validate", folder=demo.folder).stdout
     assert "budget 1 per 30d: supported" in driftd("reference", "show", "flight-delay", folder=demo.folder).stdout
     assert json.loads(driftd("schema", folder=demo.folder).stdout)["title"]
-    assert "is 0004 already" in driftd("migrate", folder=demo.folder).stdout
+    assert "is 0005 already" in driftd("migrate", folder=demo.folder).stdout
     assert '"type": "test"' in driftd("channel", "test", "log", folder=demo.folder).stdout
     incident = next(f"INC-{i['id']}" for i in demo.summary["incidents"] if i["family"] == "quality")
     assert "attribution" in driftd("rollback", "why-not", incident, folder=demo.folder).stdout
