@@ -67,12 +67,6 @@ def headline(family: str, members: Sequence[RuleResult], sentence: str) -> str:
 
 def payload(facts: Facts) -> dict[str, Any]:
     """The Standard Webhooks payload."""
-    links = {}
-    if facts.public_url:
-        base = facts.public_url.rstrip("/")
-        links["incident"] = f"{base}/incidents/{facts.incident}"
-        if facts.report:
-            links["report"] = f"{base}/reports/{facts.report}"
     return {
         "type": facts.type, "timestamp": iso(facts.at),
         "data": {
@@ -88,9 +82,17 @@ def payload(facts: Facts) -> dict[str, Any]:
             "rollback": dict(facts.rollback) if facts.rollback else None,
             "contract_changed": dict(facts.contract_change) if facts.contract_change else None,
             "cause": cause(facts), "rows": facts.rows, "model_versions": dict(facts.versions),
-            "links": links, "delayed": facts.delayed,
+            "links": _links(facts), "delayed": facts.delayed,
         },
     }
+
+
+def _links(facts: Facts) -> dict[str, str]:
+    """Where the incident and its window are shown; nothing without a ``public_url``."""
+    if not facts.public_url:
+        return {}
+    base = facts.public_url.rstrip("/")
+    return {"incident": f"{base}/incidents/{facts.incident}", **({"report": f"{base}/reports/{facts.report}"} if facts.report else {})}
 
 
 NEW = timedelta(hours=72)
@@ -156,6 +158,9 @@ def text(facts: Facts) -> str:
         lines.append(rollback_line(facts.rollback))
     if facts.type not in ("incident.resolved", "incident.withdrawn"):
         lines.append("Next: " + next_step(facts))
+    links = _links(facts)
+    if links:
+        lines.append("; ".join(f"{name[:1].upper()}{name[1:]}: {address}" for name, address in links.items()))
     if facts.tokens is not None and facts.family == "drift":
         lines.append(f"Budget: {facts.tokens} token{'' if facts.tokens == 1 else 's'} left.")
     lines.append(f"Owner: {facts.owner}.")
@@ -248,5 +253,7 @@ def source_text(facts: SourceFacts, sequence: int) -> str:
             lines.append(f"- and {len(by_monitor) - MOST_MONITORS} more monitors")
         lines.append("No rollback follows from it: models that share only their data fail with their data.")
         lines.append(f"Next: ask who produces {facts.label}; the owners of the models have been told. driftd ack INC-{facts.incident} stops reminders.")
+    if facts.public_url:
+        lines.append(f"Incident: {facts.public_url.rstrip('/')}/incidents/{facts.incident}")
     lines.append(f"Owner: {facts.owner}.")
     return "\n".join(lines)

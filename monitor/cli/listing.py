@@ -37,12 +37,15 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
 @guarded
 def incidents(
-    context: typer.Context, state: Annotated[str | None, typer.Option("--state", help="open, closed or withdrawn.")] = None,
-    as_json: Json = False,
+    context: typer.Context, incident: Annotated[str | None, typer.Argument(help="One, such as INC-3: all that happened to it.")] = None,
+    state: Annotated[str | None, typer.Option("--state", help="open, closed or withdrawn.")] = None, as_json: Json = False,
 ) -> None:
-    """Incidents, newest first."""
+    """Incidents, newest first; or one with its messages, who did what, and its rollback."""
     from monitor.web.overview import incident_rows
 
+    if incident is not None:
+        _one(context, incident, as_json)
+        return
     rows = incident_rows(_store(context), state)
     if as_json:
         print_json(rows)
@@ -50,6 +53,34 @@ def incidents(
     columns = {"id": "incident", "monitor": "monitor", "family": "family", "severity": "severity", "state": "state",
                "opened_at": "opened", "windows": "windows", "headline": "headline"}
     table(rows, columns, "no incidents")
+
+
+def _one(context: typer.Context, incident: str, as_json: bool) -> None:
+    from checks.core.errors import ConfigError
+    from monitor.handle import number_of
+    from monitor.web.incident import incident_detail
+
+    found = incident_detail(_store(context), number_of(incident))
+    if found is None:
+        raise ConfigError(f"there is no incident INC-{number_of(incident)}; see driftd incidents")
+    if as_json:
+        print_json(found)
+        return
+    ended = f", {found['state']} {found['closed_at'] or ''} ({found['reason']})" if found["state"] != "open" else ", open"
+    typer.echo(f"{found['id']} [{found['severity']}] {found['monitor']}: {found['headline']}")
+    typer.echo(f"family {found['family']}, owner {found['owner']}, windows {found['first_window']} to {found['last_window']}{ended}")
+    typer.echo(f"acknowledged by {found['acked_by']}" if found["acked_by"] else "acknowledged by nobody")
+    if found["rollback"] is not None:
+        r = found["rollback"]
+        typer.echo(f"rollback from {r['from_version'] or '?'} to {r['to_version'] or '?'}: {r['state'].replace('_', ' ')}; {r['detail']}")
+    typer.echo("")
+    rows = [{**t, "what": t["what"] + (f" (message {t['sequence']})" if t["sequence"] else "")} for t in found["timeline"]]
+    table(rows, {"at": "when", "what": "what", "by": "by", "detail": "why"}, "nothing was announced")
+    typer.echo("")
+    table(found["deliveries"], {"sequence": "message", "destination": "to", "state": "state", "attempts": "tries", "at": "sent", "error": "error"}, "no messages")
+    newest = next((t["text"] for t in reversed(found["timeline"]) if t["text"]), "")
+    if newest:
+        typer.echo(f"\n{newest}")
 
 
 @guarded

@@ -30,6 +30,11 @@ def get(connection: Connection, incident: int) -> Row[Any]:
     return connection.execute(sa.select(t.incident).where(t.incident.c.id == incident)).one()
 
 
+def find(connection: Connection, incident: int) -> Row[Any] | None:
+    """One incident, or None where there is none of that number."""
+    return connection.execute(sa.select(t.incident).where(t.incident.c.id == incident)).one_or_none()
+
+
 def create(connection: Connection, **values: Any) -> int:
     """Store a new incident; answers its number."""
     return int(connection.execute(t.incident.insert().values(**values).returning(t.incident.c.id)).scalar_one())

@@ -289,6 +289,12 @@ def listing(connection: Connection, states: Sequence[str] = (), limit: int = 200
     return list(connection.execute(query.where(o.state.in_(states)) if states else query))
 
 
+def of_incident(connection: Connection, incident: int) -> list[Row[Any]]:
+    """Every message on an incident, in order."""
+    o = t.outbox.c
+    return list(connection.execute(sa.select(t.outbox).where(o.incident_id == incident).order_by(o.sequence, o.id)))
+
+
 def next_due(connection: Connection) -> datetime | None:
     """When the next pending message may be sent."""
     return connection.execute(sa.select(sa.func.min(t.outbox.c.next_at)).where(t.outbox.c.state == PENDING)).scalar()

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from checks.core.errors import StoreError
@@ -133,3 +133,10 @@ def one_at_a_time(connection: Connection, name: str) -> None:
 def audit(connection: Connection, at: datetime, actor: str, action: str, body: dict[str, Any]) -> None:
     """Append to the audit log."""
     connection.execute(t.audit.insert().values(at=at, actor=actor, action=action, body=body))
+
+
+def audited(connection: Connection, incident: int, since: datetime) -> list[Row[Any]]:
+    """What the audit log has of an incident since then, in order."""
+    a = t.audit.c
+    found = connection.execute(sa.select(t.audit).where(a.at >= since).order_by(a.id))
+    return [row for row in found if incident in (row.body.get("incident"), row.body.get("incident_id"))]

@@ -18,6 +18,7 @@ from monitor.config.types import reveal
 from monitor.daemon import Watch
 from monitor.heartbeat import health
 from monitor.store import outbox, runs
+from monitor.web.incident import incident_detail
 from monitor.web.overview import incident_rows, overview, release_rows, run_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -57,6 +58,15 @@ def create(watch: Callable[[], Watch]) -> FastAPI:
     def all_incidents(state: str | None = None, limit: int = 200) -> list[dict[str, Any]]:
         return incident_rows(watch().store, state, min(max(limit, 1), 1000))
 
+    @api.get("/api/incidents/{number}", dependencies=guard)
+    def one_incident(number: int) -> dict[str, Any]:
+        return _incident(watch(), number)
+
+    @api.get("/incidents/{number}", dependencies=guard)
+    def incident_page(number: int) -> HTMLResponse:
+        found = _incident(watch(), number)
+        return HTMLResponse(pages.get_template("incident.html").render(i=found, report=_written(watch(), found["report"])))
+
     @api.get("/api/runs", dependencies=guard)
     def all_runs(monitor: str | None = None, limit: int = 200) -> list[dict[str, Any]]:
         return run_rows(watch().store, monitor, min(max(limit, 1), 1000))
@@ -80,10 +90,21 @@ def create(watch: Callable[[], Watch]) -> FastAPI:
     return api
 
 
+def _incident(watch: Watch, number: int) -> dict[str, Any]:
+    found = incident_detail(watch.store, number) if 0 < number < 2**31 else None
+    if found is None:
+        raise HTTPException(404, f"there is no incident INC-{number}")
+    return found
+
+
 def _report(watch: Watch, row: dict[str, Any]) -> str | None:
     name = f"{row['window']['start'][:16].replace(':', '')}Z.html"
-    path = f"{row['monitor']}/{name}"
-    return f"/reports/{path}" if (watch.config.reports.path / path).exists() else None
+    return _written(watch, f"{row['monitor']}/{name}")
+
+
+def _written(watch: Watch, path: str | None) -> str | None:
+    """The address of a report, if it was written."""
+    return f"/reports/{path}" if path is not None and (watch.config.reports.path / path).exists() else None
 
 
 def _metrics(watch: Watch) -> bytes:
