@@ -133,9 +133,17 @@ def scans() -> None:
     Evaluator.answer = answer  # type: ignore[method-assign]
 
 
+def hasten() -> None:
+    """Tick several times as often, so that tests whose clock stands until they move it need not wait for a tick."""
+    import monitor.run as run
+
+    run.EVALUATE_SECONDS, run.DELIVER_SECONDS, run.KEEP_SECONDS = 0.4, 0.25, 1.0  # type: ignore[assignment]
+
+
 if os.environ.get("DRIFTD_TEST_SCAN"):
     scans()
 if __name__ == "__main__":
+    hasten()
     crash_points()
     if os.environ.get("DRIFTD_TEST_HOSTS"):
         resolver()

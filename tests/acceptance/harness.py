@@ -63,13 +63,13 @@ class Deployments:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._answer(200, {"version": owner.version, "in_progress": owner.in_progress})
+                self._answer(200, {"version": owner.live(self.path), "in_progress": owner.in_progress})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 headers = {k.lower(): v for k, v in self.headers.items()}
                 owner.calls.append((self.path, headers, body))
-                how = owner.script.pop(0) if owner.script else "ok"
+                how = owner.how()
                 if isinstance(how, Script):
                     self._answer(how.status, {})
                     return
@@ -101,6 +101,14 @@ class Deployments:
         self._server = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def live(self, path: str) -> str:
+        """The version that serves."""
+        return self.version
+
+    def how(self) -> Any:
+        """What becomes of the next request."""
+        return self.script.pop(0) if self.script else "ok"
 
     def take(self, key: str, data: dict[str, Any]) -> int:
         """Do what is asked: compare and set, and a repeated id has no second effect."""

