@@ -30,6 +30,9 @@ from monitor.verification import Verification
 
 LOG = structlog.get_logger("driftd.daemon")
 LEASE = timedelta(seconds=60)
+TURN = 10
+"""Windows after which a monitor that catches up lets others have their turn."""
+
 ReportWriter = Callable[[str, Window], None]
 
 
@@ -57,7 +60,9 @@ class Watch:
         self._report = report
         self._look_at: dict[str, datetime] = {}
         self._failures: dict[str, int] = {}
-        self._busy: set[str] = set()
+        self._busy: dict[str, datetime] = {}
+        self.begun = clock.now()
+        self._go_on: set[str] = set()
         self._lock = threading.Lock()
         self._delivering = threading.Lock()
         self.stopping = self.pipeline.aborting
@@ -127,8 +132,7 @@ class Watch:
         with self._lock:
             if name in self._busy:
                 return
-            self._busy.add(name)
-        begun = self.clock.now()
+            begun = self._busy[name] = self.clock.now()
         try:
             if self._lease(name):
                 unseen = self._look(name)
@@ -136,7 +140,11 @@ class Watch:
                 self.problems.pop(name, None)
                 if unseen:
                     self.problems[name] = unseen
-                self._next(name, begun)
+                if name in self._go_on:  # in its turn, after those that wait
+                    self._go_on.discard(name)
+                    self._look_at[name] = self.clock.now()
+                else:
+                    self._next(name, begun)
         except LeaseLost as error:
             LOG.warning("lease lost", monitor=name, reason=str(error))
             self._look_at[name] = self.clock.now() + LEASE
@@ -146,7 +154,7 @@ class Watch:
             self._failed(name, f"{type(error).__name__}: {error}")
         finally:
             with self._lock:
-                self._busy.discard(name)
+                self._busy.pop(name, None)
             self.progress["evaluate"] = self.clock.now()
 
     def _failed(self, name: str, reason: str) -> None:
@@ -212,9 +220,13 @@ class Watch:
         # Windows first, in order; then what late data and late labels say of older ones.
         work: list[tuple[str, Window]] = [("window", w) for w in self.pipeline.due(prepared)]
         work += [("changed", w) for w in changed] + [("labels", w) for w in labelled if w not in changed]
-        for kind, window in work:
+        for count, (kind, window) in enumerate(work):
             if self.stopping.is_set():
                 return unseen
+            if count and count % TURN == 0 and self._others_wait(name):
+                self._go_on.add(name)
+                return unseen
+            self._busy[name] = self.clock.now()
             if not self._lease(name):
                 raise LeaseLost(f"monitor {name}: another daemon has taken it over")
             if kind == "labels":
@@ -228,8 +240,24 @@ class Watch:
                 self._write_report(name, window)
         self._caught_up(prepared)
         if not unseen:
-            self.verification.look(prepared, self.rollbacks, self.deliver)
+            self.verification.look(prepared, self.rollbacks)
         return unseen
+
+    def _others_wait(self, name: str) -> bool:
+        """Whether another monitor is due that nobody looks at."""
+        return any(other != name for other in self.due_monitors())
+
+    def stuck(self, longest: timedelta) -> list[str]:
+        """The monitors of which no window has come to an end for so long, though somebody looks at them."""
+        now = self.clock.now()
+        with self._lock:
+            return [name for name, at in self._busy.items() if now - at > longest]
+
+    def clock_set_back(self) -> None:
+        """The machine's clock was set back: what was to be looked at later, by a time that is in the future again, is looked at now."""
+        self._look_at.clear()
+        self.progress.clear()
+        self.begun = self.clock.now()
 
     def _caught_up(self, prepared: Prepared) -> None:
         """All that was due is done: what waited for that is let go."""
@@ -261,11 +289,11 @@ class Watch:
     # -- delivering
 
     def deliver(self, *, wait: bool = True) -> None:
-        """Send what is due and follow the rollbacks; without ``wait`` the messages leave in threads of their own."""
+        """Send what is due and follow the rollbacks; without ``wait`` both are done in threads of their own."""
         with self._delivering:
             try:
                 self.outbox.deliver_due(wait=wait)
-                self.rollbacks.run()
+                self.rollbacks.run(wait=wait)
                 self.outbox.deliver_due(wait=wait)
                 self.progress["deliver"] = self.clock.now()
                 self.rounds += 1

@@ -19,7 +19,7 @@ from monitor.pipeline import Pipeline
 from monitor.proposals import Proposals, kill_switch
 from monitor.shared import Sources
 from monitor.store import incidents, outbox, runs, silences
-from monitor.store.store import Store, audit
+from monitor.store.store import DISPATCH, Store, audit, one_at_a_time
 from monitor.upkeep import say
 
 PENDING = ("requested", "dispatched", "accepted", "unknown", "awaiting_approval")
@@ -87,6 +87,8 @@ def silence(
     """Let messages wait: of an incident (INC-3), of a monitor, or of ``all``; maintenance stops rollbacks, too."""
     check(length, reason, author)
     with store.write() as connection:
+        if maintenance:
+            one_at_a_time(connection, DISPATCH)
         values: dict[str, Any] = {"monitor": target, "family": None, "incident_id": None}
         if target.upper().startswith("INC-"):
             row = _open(connection, target)
@@ -219,6 +221,7 @@ def reject(pipeline: Pipeline, text: str, author: str, reason: str) -> str:
 def stop_rollbacks(store: Store, config: Config, author: str, now: datetime, *, go: bool = False) -> str:
     """The kill switch in the store: stop every rollback of the fleet, or let them go on."""
     with store.write() as connection:
+        one_at_a_time(connection, DISPATCH)  # what is just being sent is sent before this answers, and nothing after
         incidents.set_switch(connection, "" if go else author)
         audit(connection, now, author, "rollback.go" if go else "rollback.stop", {})
         left = kill_switch(config, connection)

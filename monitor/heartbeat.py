@@ -47,12 +47,14 @@ def health(watch: Watch) -> tuple[bool, dict[str, Any]]:
     for name in TICKS:
         ticked = watch.progress.get(name)
         facts[f"last_{name}_seconds" if name != "deliver" else "last_tick_seconds"] = (now - ticked).total_seconds() if ticked else None
-        if ticked is None or now - ticked >= STALE:
+        if ticked is None or now - ticked >= STALE or now - ticked < -STALE:
             wrong.append(f"the tick {name} has not ended " + (f"for {(now - ticked).total_seconds():.0f} s" if ticked else "yet"))
     written = watch.progress.get("write")
     facts["last_write_seconds"] = (now - written).total_seconds() if written else None
-    if written is not None and now - written >= STALE:
+    if now - (written or watch.begun) >= STALE:
         wrong.append("the store takes no writes")
+    for name in watch.stuck(watch.config.workers.time + STALE):
+        wrong.append(f"monitor {name} has been looked at for longer than a scan may take, and no window has come to an end")
     free = _free_mb(watch)
     facts["disk_free_mb"] = free
     if free is not None and free < LEAST_FREE_MB:

@@ -123,7 +123,7 @@ def live_since(recent: Sequence[Row[Any]]) -> tuple[str, datetime | None]:
 
 def request_actions(connection: Connection, monitor: MonitorConfig, incident: Row[Any], now: datetime, window: tuple[datetime, datetime]) -> None:
     """Put the actions that an incident calls for into the outbox, each once for an incident."""
-    for index, action in enumerate(monitor.actions):
+    for action in monitor.actions:
         if not action.meant(incident.family, incident.severity):
             continue
         data = {
@@ -131,6 +131,6 @@ def request_actions(connection: Connection, monitor: MonitorConfig, incident: Ro
             "severity": incident.severity, "headline": incident.headline, "window": {"start": iso(window[0]), "end": iso(window[1])},
         }
         outbox.add_once(
-            connection, incident=incident.id, sequence=0, destination=f"action:{monitor.name}:{index}", kind="action",
+            connection, incident=incident.id, sequence=0, destination=f"action:{monitor.name}:{action.key}", kind="action",
             payload={"type": "action.requested", "timestamp": iso(now), "data": data}, text="", now=now,
         )

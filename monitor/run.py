@@ -19,6 +19,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from checks.core.errors import ConfigError, DriftdError
 from monitor.app import App, build, load_config, senders
+from monitor.clock import Clock, SystemClock
 from monitor.config.model import Config
 from monitor.heartbeat import Heartbeat, notify
 from monitor.logs import configure
@@ -29,8 +30,25 @@ EVALUATE_SECONDS = 2
 DELIVER_SECONDS = 1
 KEEP_SECONDS = 5
 HEARTBEAT_SECONDS = 10
-STOP_SECONDS = 7.0
+STOP_SECONDS = 6.0
+CLOSE_SECONDS = 2.0
 PRUNE_EVERY = timedelta(hours=6)
+SET_BACK = timedelta(seconds=1)
+
+
+class Steps:
+    """Notices that a clock was set back: that it went on less than a counter that cannot be set."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._before = (SystemClock().now(), clock.now(), clock.monotonic())
+
+    def back(self) -> bool:
+        """Whether the clock, or the machine's, has been set back since it was asked last."""
+        machine, now, counter = SystemClock().now(), self._clock.now(), self._clock.monotonic()
+        before, self._before = self._before, (machine, now, counter)
+        gone = timedelta(seconds=counter - before[2])
+        return machine - before[0] < gone - SET_BACK or now < before[1] - SET_BACK
 
 
 class Daemon:
@@ -109,21 +127,30 @@ class Daemon:
         self.app.watch.reload(config, senders(config))
         LOG.info("configuration reloaded", monitors=len(config.monitors))
 
+    def _go_on_now(self) -> None:
+        """The clock was set back: without this the scheduler would stand still until the old time comes again."""
+        LOG.warning("the clock was set back")
+        self.app.watch.clock_set_back()
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=SystemClock().now())
+
     def run(self) -> None:
         """Go on until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
         self.app.watch.reclaim()
-        self.app.watch.deliver(wait=False)
         self._scheduler.start()
         server, thread = _web(self.app)
         LOG.info("driftd runs", monitors=len(self.app.config.monitors), store=self.app.store.name, pid=os.getpid())
         notify("READY=1")
+        steps = Steps(self.app.clock)
         while not self._stop.wait(0.2):
             if self._reload.is_set():
                 self._reload.clear()
                 self.reload()
+            if steps.back():
+                self._go_on_now()
         LOG.info("driftd stops")
         notify("STOPPING=1")
         self.app.watch.stop()
@@ -133,7 +160,10 @@ class Daemon:
         ended = threading.Thread(target=self._looks.shutdown, kwargs={"wait": True, "cancel_futures": True}, daemon=True)
         ended.start()
         ended.join(STOP_SECONDS)
-        self.app.close()
+        # A store that is locked or away must not hold the end up: leases run out by themselves.
+        closed = threading.Thread(target=self.app.close, daemon=True)
+        closed.start()
+        closed.join(CLOSE_SECONDS)
         if thread is not None:
             thread.join(1.0)
 

@@ -184,7 +184,8 @@ class Upkeep:
         """Tell the owner by another channel that one does not work: at most once an hour for each channel."""
         now, name, config = self._clock.now(), str(message.destination), self._pipeline.config
         with self._store.write() as connection:
-            known = destinations.of(connection, name)
+            destinations.save(connection, name)
+            known = destinations.locked(connection, name)
             if known is not None and known.told_at is not None and now - known.told_at < TELL_AGAIN:
                 return
             row = incidents.get(connection, message.incident_id) if message.incident_id is not None else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -59,7 +58,7 @@ class Verification:
             return f"it would go from {proposal.from_version} to {proposal.to_version} now"
         return ""
 
-    def look(self, prepared: Prepared, dispatcher: RollbackDispatcher, deliver: Callable[[], None]) -> None:
+    def look(self, prepared: Prepared, dispatcher: RollbackDispatcher) -> None:
         """Ask the prediction log what became of a monitor's rollbacks."""
         name, settings = prepared.monitor.name, prepared.monitor.rollback
         with self._store.read() as connection:
@@ -67,42 +66,38 @@ class Verification:
         for row in rows:
             now = self._clock.now()
             if row.state == "confirmed":
-                done = self._verify(prepared, row, dispatcher)
-            else:
-                done = settings.status_url is None and row.settle_until is not None and now >= row.settle_until and self._probe(prepared, row, dispatcher)
-            if done:
-                deliver()
+                self._verify(prepared, row, dispatcher)
+            elif settings.status_url is None and row.settle_until is not None and now >= row.settle_until:
+                self._probe(prepared, row, dispatcher)
 
     def _versions(self, prepared: Prepared, since: Any) -> dict[str, int]:
         found: dict[str, int] = self._workers.run(VersionsJob(prepared.monitor, since, self._clock.now()))
         return found
 
-    def _verify(self, prepared: Prepared, row: Row[Any], dispatcher: RollbackDispatcher) -> bool:
+    def _verify(self, prepared: Prepared, row: Row[Any], dispatcher: RollbackDispatcher) -> None:
         """Verification A: after the grace, at least 95% of prediction rows carry the target version."""
         since = row.confirmed_at + prepared.monitor.rollback.settle
         if self._clock.now() <= since:
-            return False
+            return
         versions = self._versions(prepared, since)
         rows = sum(versions.values())
         if rows < ENOUGH_ROWS:
-            return False
+            return
         share = versions.get(row.to_version, 0) / rows
         state = "verified" if share >= VERIFIED_SHARE else "failed"
         detail = f"{share:.0%} of {rows} rows since {iso(since)} carry {row.to_version}"
-        return dispatcher.set_state(row, state, detail, verified_at=self._clock.now())
+        dispatcher.set_state(row, state, detail, verified_at=self._clock.now())
 
-    def _probe(self, prepared: Prepared, row: Row[Any], dispatcher: RollbackDispatcher) -> bool:
+    def _probe(self, prepared: Prepared, row: Row[Any], dispatcher: RollbackDispatcher) -> None:
         """Of a request whose fate is not known, where no address tells which version is live, the newest rows do."""
         versions = self._versions(prepared, row.dispatched_at)
         rows = sum(versions.values())
         share = {v: n / rows for v, n in versions.items()} if rows >= ENOUGH_ROWS else {}
         if share.get(row.to_version, 0.0) >= VERIFIED_SHARE:
-            return dispatcher.set_state(row, "confirmed", f"{share[row.to_version]:.0%} of {rows} rows carry {row.to_version}", confirmed_at=self._clock.now())
+            dispatcher.set_state(row, "confirmed", f"{share[row.to_version]:.0%} of {rows} rows carry {row.to_version}", confirmed_at=self._clock.now())
+            return
         longest = timedelta(seconds=prepared.settings.size_seconds) + prepared.monitor.rollback.settle
         if share.get(row.from_version, 0.0) >= VERIFIED_SHARE:
             dispatcher.over(row, row.from_version, "the prediction log")
-            return True
-        if self._clock.now() - row.dispatched_at > longest:
+        elif self._clock.now() - row.dispatched_at > longest:
             dispatcher.over(row, None, "the prediction log")
-            return True
-        return False

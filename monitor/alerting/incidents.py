@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from monitor.alerting.fold import Episode
 
 FIRED, UPDATED, RESOLVED, WITHDRAWN = (
     "incident.fired", "incident.updated", "incident.resolved", "incident.withdrawn",
 )
+
+
+WRONG = ("failed", "no_effect")
+
+
+def over(payload: Mapping[str, Any]) -> bool:
+    """Whether the incident that a message is on has ended, as far as the message knows."""
+    return payload.get("type") in (RESOLVED, WITHDRAWN) or payload.get("data", {}).get("state") in ("closed", "withdrawn")
+
+
+def went_wrong(payload: Mapping[str, Any]) -> bool:
+    """Whether a message says that a rollback failed or did not help."""
+    data = payload.get("data", {})
+    return (data.get("rollback") or {}).get("state") in WRONG and str(data.get("why", "")).startswith("rollback")
 
 
 @dataclass(frozen=True, slots=True)

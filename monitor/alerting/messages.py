@@ -8,10 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from checks.core.window import Window, iso
+from monitor.alerting.incidents import WRONG
 from monitor.alerting.violations import change_sentence
 from monitor.ports import RuleResult
 
 MOST_MEMBERS = 5
+EXPIRED = "it could not be known for 14 windows; whether it is well is not known"
+FOLLOWED = ("dispatched", "unknown", "accepted", "confirmed", "verified", "effective", "no_effect", "failed")
 STATES = {
     "incident.fired": "FIRING", "incident.updated": "UPDATE", "incident.resolved": "RESOLVED",
     "incident.withdrawn": "WITHDRAWN", "incident.reminder": "STILL FIRING",
@@ -52,6 +55,8 @@ class Facts:
     flapping: bool = False
     opened_at: datetime | None = None
     others: Sequence[str] = ()
+    state: str = "open"
+    rollback_mode: str = "off"
 
 
 def headline(family: str, members: Sequence[RuleResult], sentence: str) -> str:
@@ -72,12 +77,12 @@ def payload(facts: Facts) -> dict[str, Any]:
         "data": {
             "incident": f"INC-{facts.incident}", "sequence": facts.sequence, "covers": [facts.sequence],
             "monitor": facts.monitor, "family": facts.family, "severity": facts.severity, "owner": facts.owner,
-            "headline": facts.headline, "why": facts.why, "opened_at": iso(facts.opened_at or facts.at), "since": iso(facts.since),
+            "headline": facts.headline, "why": facts.why, "state": facts.state, "opened_at": iso(facts.opened_at or facts.at), "since": iso(facts.since),
             "window": {"start": iso(facts.window.start), "end": iso(facts.window.end)},
             "drivers": [dict(d) for d in facts.drivers][:MOST_MEMBERS],
             "members": [
                 {"rule": m.rule, "verdict": m.verdict, "value": m.value, "low": m.low, "high": m.high, "reason": m.reason}
-                for m in list(facts.members)[:MOST_MEMBERS]
+                for m in worst_first(facts.members)[:MOST_MEMBERS]
             ],
             "rollback": dict(facts.rollback) if facts.rollback else None,
             "contract_changed": dict(facts.contract_change) if facts.contract_change else None,
@@ -85,6 +90,11 @@ def payload(facts: Facts) -> dict[str, Any]:
             "links": _links(facts), "delayed": facts.delayed,
         },
     }
+
+
+def worst_first(members: Sequence[RuleResult]) -> list[RuleResult]:
+    """Fails before warnings, and the whole before its slices."""
+    return sorted(members, key=lambda m: (m.verdict != "fail", m.slice not in (None, "ALL")))
 
 
 def _links(facts: Facts) -> dict[str, str]:
@@ -102,6 +112,8 @@ NEW = timedelta(hours=72)
 def cause(facts: Facts) -> str:
     """The likely cause and what it is not, as far as times and other families tell; empty when they tell nothing."""
     version, since = facts.live_since
+    if facts.state != "open" or (facts.rollback and facts.rollback.get("to_version") == version):
+        return ""  # what serves now is what was gone back to
     said = []
     if facts.others:
         said.append(f"likely with {', '.join(facts.others)}, open on the same windows")
@@ -123,21 +135,27 @@ def _began(delay: timedelta) -> str:
 def text(facts: Facts) -> str:
     """The message as a person reads it on a phone at night."""
     state = STATES.get(facts.type, facts.type)
+    if facts.type == "incident.resolved" and facts.why == "expired":
+        state = "CLOSED, NOT KNOWN TO BE WELL"
+    elif facts.type == "incident.updated" and facts.state != "open":
+        state = "UPDATE on what is over"
     lines = [f"{state} [{facts.severity}] {facts.monitor}: {facts.headline} (INC-{facts.incident}, message {facts.sequence})"]
     if facts.why:
-        lines.append(f"What changed: {facts.why}.")
+        lines.append("What changed: " + (EXPIRED if facts.why == "expired" else facts.why) + ".")
     lines.append(f"Window {iso(facts.window.start)} to {iso(facts.window.end)}; firing since {iso(facts.since)}.")
-    if facts.type == "incident.withdrawn" and facts.rollback and facts.rollback.get("state") in ("accepted", "confirmed", "verified", "effective", "no_effect"):
-        lines.append(f"A rollback had followed: look whether {facts.rollback.get('from_version')} should serve again.")
+    if facts.type == "incident.withdrawn" and facts.rollback and facts.rollback.get("state") in FOLLOWED:
+        lines.append(f"A rollback had followed ({facts.rollback.get('state')}): look whether {facts.rollback.get('from_version')} should serve again.")
     if facts.delayed:
         lines.append(f"Delivered late: found at {iso(facts.at)}.")
     if facts.flapping and facts.type != "incident.resolved":
         lines.append("It comes and goes: no reminders while it does, and it ends after five good windows in a row.")
-    if facts.type in ("incident.fired", "incident.updated", "incident.reminder"):
-        for member in list(facts.members)[:MOST_MEMBERS]:
+    if facts.type in ("incident.fired", "incident.updated", "incident.reminder") and facts.state == "open":
+        members = worst_first(facts.members)
+        for member in members[:MOST_MEMBERS]:
             lines.append(f"- {member.reason or member.rule}")
-        if len(facts.members) > MOST_MEMBERS:
-            lines.append(f"- and {len(facts.members) - MOST_MEMBERS} more")
+        if len(members) > MOST_MEMBERS:
+            lines.append(f"- and {len(members) - MOST_MEMBERS} more")
+        lines += _driven(facts.drivers)
         if facts.contract_change:
             said = change_sentence(facts.contract_change)
             lines.append(f"{said[:1].upper()}{said[1:]}.")
@@ -156,7 +174,10 @@ def text(facts: Facts) -> str:
             lines.append(f"Not known: {', '.join(facts.unknown)}.")
     if facts.rollback:
         lines.append(rollback_line(facts.rollback))
-    if facts.type not in ("incident.resolved", "incident.withdrawn"):
+    wrong = facts.rollback is not None and facts.rollback.get("state") in WRONG and facts.why.startswith("rollback")
+    if wrong:
+        lines.append(f"Next: look which version of {facts.monitor} is live; driftd sends nothing more. driftd rollback why-not INC-{facts.incident}")
+    elif facts.type not in ("incident.resolved", "incident.withdrawn") and facts.state == "open":
         lines.append("Next: " + next_step(facts))
     links = _links(facts)
     if links:
@@ -165,6 +186,24 @@ def text(facts: Facts) -> str:
         lines.append(f"Budget: {facts.tokens} token{'' if facts.tokens == 1 else 's'} left.")
     lines.append(f"Owner: {facts.owner}.")
     return "\n".join(lines)
+
+
+def _driven(drivers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns that drive a drift: how many, and the worst five by how unusual they are."""
+    by_column: dict[str, Mapping[str, Any]] = {}
+    for driver in sorted(drivers, key=lambda d: -abs(float(d.get("z") or 0.0))):
+        by_column.setdefault(str(driver.get("column")), driver)
+    if len(by_column) < 2:
+        return []
+    shown = [_driver(d) for d in list(by_column.values())[:MOST_MEMBERS]]
+    return [f"{len(by_column)} columns moved" + (f", the worst {MOST_MEMBERS}:" if len(by_column) > MOST_MEMBERS else ":"), *(f"- {line}" for line in shown)]
+
+
+def _driver(driver: Mapping[str, Any]) -> str:
+    effect, usual = driver.get("effect"), driver.get("usual")
+    moved = f" {effect:+.3g} {driver.get('unit') or ''}".rstrip() if isinstance(effect, int | float) else ""
+    normal = f" (usual {usual[0]:.3g} to {usual[1]:.3g})" if isinstance(usual, list | tuple) and len(usual) == 2 and None not in usual else ""
+    return f"{str(driver.get('column'))[:100]}: {driver.get('contrast')}{moved}{normal}"
 
 
 def rollback_line(rollback: Mapping[str, Any]) -> str:
@@ -190,7 +229,7 @@ def next_step(facts: Facts) -> str:
         "service": "check that the model's log is written and the service answers",
     }[facts.family]
     runbook = f"runbook {facts.runbook}; " if facts.runbook else ""
-    hands = f"; driftd ack INC-{facts.incident} stops reminders, driftd hold INC-{facts.incident} a rollback"
+    hands = f"; driftd ack INC-{facts.incident} stops reminders" + (f", driftd hold INC-{facts.incident} a rollback" if facts.rollback_mode in ("approve", "auto") else "")
     if any(member.rule.startswith("service.deployment") for member in facts.members):
         return f"{runbook}compare both versions' code and configuration, and go back if the new one is the cause; driftd deployments {facts.monitor}"
     if any(member.rule.startswith("service.labels") for member in facts.members):

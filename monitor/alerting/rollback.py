@@ -14,6 +14,8 @@ from monitor.alerting.fold import WindowResults
 
 FAMILIES = ("quality", "service")
 SHARE_LIVE = 0.95
+LONGEST_VERSION = 200
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +116,16 @@ def propose_release(evidence: Evidence, version: str, previous: str, since: date
     ordered = sorted(evidence.witnesses, key=lambda w: w.window.start)
     target = previous if evidence.to_version == "last_good" else evidence.to_version
     target = evidence.fallback or target
-    mine = [w for w in ordered if w.version == target and w.window.start < since][-evidence.clear :]
-    healthy = bool(mine) and all(w.verdict != "fail" for w in mine)
+    mine = [w for w in ordered if w.version == target and w.window.start < since and w.verdict not in ("error", "no_data", "inhibited")][-evidence.clear :]
+    healthy = len(mine) >= evidence.clear and all(w.verdict != "fail" for w in mine)
     soon = evidence.now - since < evidence.attribution
+    later = next((w for w in reversed(ordered) if w.rows and w.window.start >= since), None)
+    left = later is not None and not later.versions.get(version)
+    seen = f"but the newest window is served by {later.version or 'others'}" if later is not None and left else f"hour by hour against {previous}: {sentence}"
     detail = f"{version} was first seen {since:%Y-%m-%d %H:%MZ}" + ("" if soon else ", too long ago to blame it for what happens now")
-    detail += f"; {target} did not fail in its last {len(mine)} windows" if healthy else f"; {target} did not serve, or failed, before it"
+    detail += f"; {target} did not fail in its last {len(mine)} windows" if healthy else f"; {target} has no {evidence.clear} known windows without a fail before it"
     return Proposal(version, target, (
-        _family(evidence, ordered, [], None), *_scope(evidence), Guard("evidence", True, f"hour by hour against {previous}: {sentence}"),
+        _family(evidence, ordered, [], None), *_scope(evidence), Guard("evidence", not left, seen),
         Guard("attribution", soon and (healthy or target == evidence.fallback), detail), _versions(evidence, version, target),
         _frequency(evidence), _timely(evidence, ordered), *_comparison(evidence, version, target),
     ))
@@ -208,9 +213,12 @@ def _attribution(
         w.rules.get(r, "pass") not in ("warn", "fail") for w in known for r in evidence.rules
     )
     detail = f"{live} went live {went_live:%Y-%m-%d %H:%MZ}, first breach {delay.total_seconds() / 3600:.0f} h later"
-    detail += f"; {target} was within limits on its last {len(known)} known windows" if healthy else (
-        f"; {target} was not within limits on its last {evidence.clear} windows: the data may have changed, going back may not help"
-    )
+    if healthy:
+        detail += f"; {target} was within limits on its last {len(known)} known windows"
+    elif len(known) < evidence.clear:
+        detail += f"; of {target} only {len(known)} known window{'' if len(known) == 1 else 's'} came before it, {evidence.clear} are needed"
+    else:
+        detail += f"; {target} was not within limits on its last {evidence.clear} windows: the data may have changed, going back may not help"
     return Guard("attribution", soon and healthy, detail)
 
 
@@ -230,6 +238,9 @@ def _versions(evidence: Evidence, live: str | None, target: str) -> Guard:
         return Guard("versions", False, "there is no version to go back to")
     if target == live:
         return Guard("versions", False, f"{target} is live already")
+    odd = next((v for v in (live or "", target) if len(v) > LONGEST_VERSION or not v.isprintable()), None)
+    if odd is not None:
+        return Guard("versions", False, f"{odd[:40]!r}.. is no version that can be asked for: up to {LONGEST_VERSION} printable characters")
     if target in evidence.bad_versions:
         return Guard("versions", False, f"{target} is on the list of bad versions")
     left = {old for _, old, _ in evidence.previous_rollbacks}
@@ -239,9 +250,9 @@ def _versions(evidence: Evidence, live: str | None, target: str) -> Guard:
 
 
 def _frequency(evidence: Evidence) -> Guard:
-    recent = [at for at, _, _ in evidence.previous_rollbacks if evidence.now - at < evidence.cooldown]
+    recent = [at for at, _, _ in evidence.previous_rollbacks if evidence.now - at < max(evidence.cooldown, DAY)]
     if recent:
-        return Guard("frequency", False, f"this model was rolled back at {recent[-1]:%Y-%m-%d %H:%MZ}, within the cool-down")
+        return Guard("frequency", False, f"this model was rolled back at {recent[-1]:%Y-%m-%d %H:%MZ}, within the cool-down or a day")
     if evidence.fleet_today >= 3:
         return Guard("frequency", False, f"{evidence.fleet_today} rollbacks of the fleet today; 3 are the most")
     return Guard("frequency", True, "none of this model within the cool-down")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -85,6 +86,11 @@ class Action(Call):
         if not self.url:
             raise ValueError("an action needs a url")
         return self
+
+    @property
+    def key(self) -> str:
+        """What tells it from the monitor's other actions, wherever it stands in the list."""
+        return f"{self.purpose}:{hashlib.sha256(f'{self.method} {self.url} {self.body}'.encode()).hexdigest()[:8]}"
 
     def meant(self, family: str, severity: str) -> bool:
         """Whether an incident of that family and severity is one that the action is for."""

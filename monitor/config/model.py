@@ -230,6 +230,10 @@ class MonitorConfig(Section):
             raise ValueError("labels need columns.id to join on")
         if self.labels is not None and self.columns.score is None and self.columns.prediction is None:
             raise ValueError("labels need columns.score or columns.prediction to compare with")
+        keys = [action.key for action in self.actions]
+        twice = next((a for a in self.actions if keys.count(a.key) > 1), None)
+        if twice is not None:
+            raise ValueError(f"actions: two of purpose {twice.purpose!r} send the same request; name both events in one, or give each a purpose of its own")
         own = {item.name for item in self.quality.custom}
         if self.quality.costs and self.task == "regression":
             raise ValueError("quality.costs are of right and wrong classes; a regression has none")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import AfterValidator
 
@@ -23,9 +24,15 @@ def _environment() -> Any:
     return environment
 
 
+@lru_cache(maxsize=1)
+def _for_urls() -> Any:
+    """Of an address: what a log says of versions and names must not lead elsewhere, so every place is percent-encoded."""
+    return _environment().overlay(finalize=lambda value: quote(str(value), safe=""))
+
+
 @lru_cache(maxsize=256)
-def _compiled(text: str) -> Any:
-    return _environment().from_string(text)
+def _compiled(text: str, address: bool = False) -> Any:
+    return (_for_urls() if address else _environment()).from_string(text)
 
 
 @lru_cache(maxsize=256)
@@ -33,13 +40,17 @@ def _expression(text: str) -> Any:
     return _environment().compile_expression(text, undefined_to_none=True)
 
 
-def render(text: str, facts: Mapping[str, Any]) -> str:
-    """The template with ``facts``; `ValueError` says what it lacks or where it is wrong."""
+WRONG = (TypeError, AttributeError, LookupError, ArithmeticError, MemoryError, ValueError, RecursionError)
+"""What an expression of a template can raise beside Jinja's own errors."""
+
+
+def render(text: str, facts: Mapping[str, Any], *, address: bool = False) -> str:
+    """The template with ``facts``, percent-encoded where it makes an ``address``; `ValueError` says what it lacks or where it is wrong."""
     from jinja2 import TemplateError
 
     try:
-        made = str(_compiled(text).render(**facts))
-    except (TemplateError, TypeError, AttributeError, KeyError, ArithmeticError, MemoryError) as error:
+        made = str(_compiled(text, address).render(**facts))
+    except (TemplateError, *WRONG) as error:
         raise ValueError(f"the template cannot be filled in: {error}") from None
     if len(made) > MOST_CHARACTERS:
         raise ValueError(f"the template makes {len(made)} characters; {MOST_CHARACTERS} are the most")
@@ -52,7 +63,7 @@ def evaluate(text: str, facts: Mapping[str, Any]) -> Any:
 
     try:
         return _expression(text)(**facts)
-    except (TemplateError, TypeError, AttributeError, KeyError, ArithmeticError):
+    except (TemplateError, *WRONG):
         return None
 
 

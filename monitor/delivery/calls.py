@@ -46,10 +46,10 @@ def post(call: Call, payload: Mapping[str, Any], key: str, now: datetime) -> Rep
 
 def url_of(text: str, payload: Mapping[str, Any], key: str) -> str:
     """A URL with its places filled in."""
-    if "{{" not in text:
+    if "{" not in text:
         return text
     try:
-        return render(text, facts_of(payload, key))
+        return render(text, facts_of(payload, key), address=True)
     except ValueError as error:
         raise DeliveryError(str(error), retryable=False) from None
 
@@ -64,10 +64,11 @@ def live(config: RollbackConfig, payload: Mapping[str, Any], key: str) -> tuple[
         if not 200 <= reply.status < 300:
             return None, False
         facts = {**facts_of(payload, key), "reply": json.loads(reply.body)}
-    except (DeliveryError, ValueError):
+    except (DeliveryError, ValueError, RecursionError):
         return None, False
     version = evaluate(config.status_version, facts)
-    return (None if version is None else str(version)), bool(evaluate(config.status_in_progress, facts))
+    busy = evaluate(config.status_in_progress, facts)
+    return (None if version is None else str(version)), busy is True or str(busy).lower() == "true"
 
 
 class ActionSender:
@@ -87,5 +88,5 @@ class ActionSender:
 def action_senders(monitors: Mapping[str, MonitorConfig]) -> dict[str, ActionSender]:
     """A sender for every action, by its destination."""
     return {
-        f"action:{name}:{index}": ActionSender(action) for name, monitor in monitors.items() for index, action in enumerate(monitor.actions)
+        f"action:{name}:{action.key}": ActionSender(action) for name, monitor in monitors.items() for action in monitor.actions
     }

@@ -6,10 +6,13 @@ import hashlib
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpcore
@@ -23,6 +26,7 @@ ALL_SECONDS = 15.0
 
 MOST_REPLY_BYTES = 64 * 1024
 
+T = TypeVar("T")
 Resolver = Callable[[str, int], Sequence[str]]
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _INWARD = tuple(ipaddress.ip_network(n) for n in ("64:ff9b:1::/48", "fec0::/10", "::/96", "::ffff:0:0:0/96"))
@@ -64,11 +68,44 @@ def public(address: str) -> bool:
     return bool(ip.is_global and not ip.is_multicast)
 
 
+class Deadline:
+    """Until when all of it must be over: name, connection, request and reply, of one request or of several that belong together."""
+
+    def __init__(self, seconds: float = ALL_SECONDS) -> None:
+        self._clock = SystemClock()
+        self._until = self._clock.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds that are left; `httpcore.ReadTimeout` when none is."""
+        left = self._until - self._clock.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout
+        return left
+
+
+def within(deadline: Deadline, work: Callable[[], T]) -> T:
+    """What ``work`` answers; `httpcore.ReadTimeout` when it takes longer: it is then left to itself, as nothing can end it."""
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(work())
+        except BaseException as error:  # handed to whoever waits
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="driftd-wait").start()
+    try:
+        return answer.result(deadline.left())
+    except FutureTimeout:
+        raise httpcore.ReadTimeout from None
+
+
 def request(
     method: str, url: str, *, allow_hosts: Sequence[str] = (), body: bytes | None = None,
-    headers: Mapping[str, str] | None = None, resolver: Resolver | None = None,
+    headers: Mapping[str, str] | None = None, resolver: Resolver | None = None, deadline: Deadline | None = None,
 ) -> Reply:
     """One request to a checked and pinned address, or `DeliveryError`; ``sent`` says whether bytes may have left."""
+    deadline = deadline or Deadline()
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -81,7 +118,9 @@ def request(
     if parts.scheme == "http" and not allowed:
         raise DeliveryError(f"{shown(url)}: plain http is only for hosts in allow_hosts", retryable=False)
     try:
-        addresses = (resolver or resolve_host)(host, port)
+        addresses = within(deadline, lambda: (resolver or resolve_host)(host, port))
+    except httpcore.ReadTimeout:
+        raise DeliveryError(f"{shown(url)}: no connection: its name was not resolved in time", retryable=True) from None
     except (OSError, UnicodeError) as error:
         raise DeliveryError(f"{shown(url)}: the host cannot be resolved: {getattr(error, 'strerror', None) or error}", retryable=True) from None
     if not allowed and not all(public(address) for address in addresses):
@@ -90,7 +129,7 @@ def request(
         raise DeliveryError(f"{shown(url)}: the host has no address", retryable=True)
     tls = parts.scheme == "https"
     sending = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "driftd", "Content-Length": str(len(body or b"")), **(headers or {})}
-    backend = _Pinned(addresses, ALL_SECONDS)
+    backend = _Pinned(addresses, deadline)
     target = httpcore.URL(
         scheme=parts.scheme.encode(), host=host.encode("idna"), port=port,
         target=((parts.path or "/") + (f"?{parts.query}" if parts.query else "")).encode("ascii", "replace"),
@@ -128,19 +167,11 @@ class _Pinned(httpcore.NetworkBackend):
     ``wrote`` says whether any byte of the request may have left.
     """
 
-    def __init__(self, addresses: Sequence[str], seconds: float) -> None:
+    def __init__(self, addresses: Sequence[str], deadline: Deadline) -> None:
         self._addresses = list(addresses)
         self._inner = httpcore.SyncBackend()
-        self._clock = SystemClock()
-        self._until = self._clock.monotonic() + seconds
+        self.left = deadline.left
         self.wrote = False
-
-    def left(self) -> float:
-        """Seconds until the request must be over."""
-        left = self._until - self._clock.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout
-        return left
 
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -26,7 +26,15 @@ LEASE = timedelta(seconds=60)
 
 KINDS = ("alert", "action")
 AT_ONCE = 20
-MOST_THREADS = 16
+MOST_THREADS = 64
+"""A destination that hangs keeps its thread for 15 s; there must be enough for the others."""
+
+MOST_TRIES = 30
+"""As many as the waits of `retry` make in 24 hours."""
+
+GAP = timedelta(hours=2)
+"""Hours without a try, as when driftd was not running: a destination's failure is counted anew."""
+
 BREAK_AFTER = 3
 """Failures in a row after which a destination is left alone for a while."""
 
@@ -127,21 +135,30 @@ class OutboxWorker:
                     sent += 1
         except StoreError as error:  # the lease runs out, and what was sent is sent again
             LOG.error("not delivered", destination=name, reason=str(error))
+        except Exception as error:  # the edge of a delivery's thread, whose outcome nobody waits for
+            LOG.error("not delivered", destination=name, reason=f"{type(error).__name__}: {error}")
         return sent
 
     def _claim(self, name: str) -> list[list[Any]]:
         people = bool(getattr(self._senders().get(name), "people", False))
         now = self._clock.now()
+        lost: list[Any] = []
         with self._store.write() as connection:
             if name in destinations.shut(connection, now):
                 return []
+            if name.startswith("action:"):
+                lost = outbox.lost_actions(connection, now)
             # Of actions one at a time: what was claimed and may have been sent when its sender was killed is not sent again.
             heads = outbox.claim(connection, self._owner, now, LEASE, KINDS, 1 if name.startswith("action:") else AT_ONCE, name)
-            if not people:
-                return [[row] for row in heads]
-            return [
-                [row, *(outbox.claim_rest(connection, row, self._owner, now + LEASE) if row.incident_id is not None else [])] for row in heads
+            claimed = [
+                [row, *(outbox.claim_rest(connection, row, self._owner, now, now + LEASE) if people and row.incident_id is not None else [])]
+                for row in heads
             ]
+        for row in lost:
+            LOG.warning("action not known to be done", destination=row.destination, incident=f"INC-{row.incident_id}")
+            if self._dead_letter is not None:
+                self._dead_letter(row, "driftd stopped while it was sent: whether it was done is not known, and it is not asked for again")
+        return claimed
 
     def _release(self, claimed: list[list[Any]]) -> None:
         if claimed:
@@ -192,7 +209,11 @@ class OutboxWorker:
         """Record a failure of a message and of its destination."""
         head, now = rows[0], self._clock.now()
         once = head.kind == "action" and error.sent  # its effect may have come about: it is not asked for twice
-        again = error.retryable and not once and now - head.created_at < GIVE_UP
+        with self._store.read() as connection:
+            known = destinations.of(connection, head.destination)
+        since = _failing_since(known, now)
+        old = now - head.created_at >= GIVE_UP
+        again = error.retryable and not once and not (old and (head.attempts + 1 >= MOST_TRIES or now - since >= GIVE_UP))
         wait = timedelta(seconds=error.retry_after) if error.retry_after else delay(head.key, head.attempts + 1)
         state = outbox.PENDING if again else outbox.UNKNOWN if once else outbox.DEAD
         given_up = 0
@@ -202,7 +223,6 @@ class OutboxWorker:
             )
             for row in rows[1:]:  # what came after it is told on its own, if the head is dead
                 outbox.release(connection, row)
-            known = destinations.of(connection, head.destination)
             failures = (known.failures if known is not None else 0) + 1
             if error.disable and head.kind != "action":
                 destinations.save(connection, head.destination, failures=failures, disabled_at=now, reason=str(error))
@@ -210,9 +230,9 @@ class OutboxWorker:
                 pause = timedelta(seconds=error.retry_after) if error.retry_after else delay(head.destination, failures)
                 shut = error.retry_after is not None or failures >= BREAK_AFTER
                 destinations.save(
-                    connection, head.destination, failures=failures, open_until=now + pause if shut else None, reason=str(error),
+                    connection, head.destination, failures=failures, open_until=now + pause if shut else None, failing_since=since, reason=str(error),
                 )
-                if not again and not once:
+                if now - since >= GIVE_UP:
                     given_up = len(outbox.give_up(connection, head.destination, now - GIVE_UP, str(error)))
         LOG.warning(
             "message not delivered", destination=head.destination, incident=f"INC-{head.incident_id}", reason=str(error),
@@ -221,3 +241,11 @@ class OutboxWorker:
         if not again and self._dead_letter is not None:
             self._dead_letter(head, str(error))
         return not ((error.disable and head.kind != "action") or error.retryable)
+
+
+def _failing_since(known: Any, now: datetime) -> datetime:
+    """Since when nothing has arrived at a destination that was asked all the while."""
+    if known is None or not known.failures or known.failing_since is None:
+        return now
+    resting = known.open_until or known.failing_since
+    return now if now - resting > GAP and known.open_until is not None else known.failing_since

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgresql
+from sqlalchemy.dialects.sqlite import insert as sqlite
 from sqlalchemy.engine import Connection, Row
 
 from monitor.store import tables as t
@@ -14,6 +16,11 @@ from monitor.store import tables as t
 def of(connection: Connection, name: str) -> Row[Any] | None:
     """What is known of one destination."""
     return connection.execute(sa.select(t.destination).where(t.destination.c.name == name)).one_or_none()
+
+
+def locked(connection: Connection, name: str) -> Row[Any] | None:
+    """What is known of one destination, kept from others until commit."""
+    return connection.execute(sa.select(t.destination).where(t.destination.c.name == name).with_for_update()).one_or_none()
 
 
 def all_of(connection: Connection) -> list[Row[Any]]:
@@ -29,10 +36,10 @@ def shut(connection: Connection, now: datetime) -> frozenset[str]:
 
 
 def save(connection: Connection, name: str, **values: Any) -> None:
-    """Set what is known of a destination."""
-    changed = connection.execute(t.destination.update().where(t.destination.c.name == name).values(**values))
-    if not changed.rowcount:
-        connection.execute(t.destination.insert().values(**{"name": name, "failures": 0, "reason": "", **values}))
+    """Set what is known of a destination, of which another daemon may learn at the same time."""
+    insert = sqlite if connection.dialect.name == "sqlite" else postgresql
+    row = insert(t.destination).values(**{"name": name, "failures": 0, "reason": "", **values})
+    connection.execute(row.on_conflict_do_update(index_elements=["name"], set_=values) if values else row.on_conflict_do_nothing())
 
 
 def works(connection: Connection, name: str) -> None:
@@ -40,7 +47,7 @@ def works(connection: Connection, name: str) -> None:
     d = t.destination.c
     connection.execute(
         t.destination.update().where(d.name == name, sa.or_(d.failures > 0, d.disabled_at.is_not(None)))
-        .values(failures=0, open_until=None, disabled_at=None, reason="")
+        .values(failures=0, open_until=None, failing_since=None, disabled_at=None, reason="")
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from pathlib import Path
@@ -19,11 +20,21 @@ HEAD = "0005"
 
 READ = {"driftd_read": True}
 
+PATIENCE = {
+    "connect_timeout": 5, "keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+    "options": "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=15000",
+}
+"""A daemon that was stopped inside a transaction, or that the network has lost, must not keep the others waiting for its locks."""
+
+_SECRET = re.compile(r"pass|secret|token|key", re.IGNORECASE)
+
 
 def redacted(url: str) -> str:
     """The URL without its password."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        parsed = make_url(url)
+        hidden = {name: "***" for name in parsed.query if _SECRET.search(name)}
+        return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
     except ArgumentError:
         return "(not a database URL)"
 
@@ -35,12 +46,14 @@ def open_engine(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             if parsed.database and parsed.database != ":memory:":
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            engine = sa.create_engine(parsed, connect_args={"timeout": 60, "check_same_thread": False})
+            engine = sa.create_engine(parsed, hide_parameters=True, connect_args={"timeout": 60, "check_same_thread": False})
             event.listen(engine, "connect", _sqlite_connect)
             event.listen(engine, "begin", _sqlite_begin)
             return engine
         if parsed.get_backend_name() == "postgresql":
-            return sa.create_engine(parsed, pool_pre_ping=True, pool_size=8, connect_args={"connect_timeout": 5})
+            engine = sa.create_engine(parsed, pool_pre_ping=True, pool_size=8, hide_parameters=True, connect_args=PATIENCE)
+            event.listen(engine, "before_cursor_execute", _without_nul, retval=True)
+            return engine
     except (ArgumentError, NoSuchModuleError) as error:
         raise StoreError(f"store {redacted(url)}: {error}") from None
     except ModuleNotFoundError as error:
@@ -48,6 +61,19 @@ def open_engine(url: str) -> Engine:
     except OSError as error:
         raise StoreError(f"store {redacted(url)}: {error}") from None
     raise StoreError(f"store {redacted(url)}: allowed are sqlite:/// and postgresql+psycopg://")
+
+
+def _without_nul(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:
+    """PostgreSQL holds no NUL in a text; what a log's texts have of it is shown as a replacement character."""
+    return statement, _plain(parameters)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd") if "\x00" in value else value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return type(value)(_plain(item) for item in value) if type(value) in (list, tuple) else value
 
 
 def _sqlite_connect(connection: sqlite3.Connection, _: Any) -> None:

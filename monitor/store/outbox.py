@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -166,57 +165,60 @@ def due_destinations(connection: Connection, now: datetime, kinds: Sequence[str]
     return list(connection.execute(sa.select(o.destination).where(due, o.kind.in_(kinds)).distinct()).scalars())
 
 
+def _head() -> sa.ColumnElement[bool]:
+    """That nothing of the same incident and destination comes before it."""
+    o, earlier = t.outbox.c, t.outbox.alias()
+    return ~sa.exists().where(
+        earlier.c.incident_id == o.incident_id, earlier.c.destination == o.destination, earlier.c.sequence < o.sequence,
+        earlier.c.kind == o.kind, earlier.c.state.in_(UNFINISHED),
+    )
+
+
 def claim(
     connection: Connection, owner: str, now: datetime, lease: timedelta, kinds: Sequence[str], limit: int = 20, destination: str | None = None,
 ) -> list[Row[Any]]:
     """Lease the due heads of their order keys; a lease that ran out may be taken over."""
     o = t.outbox.c
-    earlier = t.outbox.alias()
-    head = ~sa.exists().where(
-        earlier.c.incident_id == o.incident_id, earlier.c.destination == o.destination, earlier.c.sequence < o.sequence,
-        earlier.c.kind == o.kind, earlier.c.state.in_(UNFINISHED),
-    )
     due = sa.or_(sa.and_(o.state == PENDING, o.next_at <= now), sa.and_(o.state == LEASED, o.lease_until < now))
-    if "action" in kinds:  # it may have had its effect before its sender was killed: it is not asked for twice
-        lost = (o.kind == "action", o.state == LEASED, o.lease_until < now)
-        connection.execute(t.outbox.update().where(*lost).values(state=UNKNOWN, error="driftd stopped while it was sent"))
-    query = sa.select(t.outbox).where(due, head, o.kind.in_(kinds))
+    query = sa.select(t.outbox).where(due, _head(), o.kind.in_(kinds))
     if destination is not None:
         query = query.where(o.destination == destination)
-    claimed = []
-    for row in connection.execute(query.order_by(o.next_at, o.id).limit(limit)).all():
-        if _lease(connection, row, owner, now + lease):
-            claimed.append(_leased(row, owner, now + lease))
-    return claimed
+    rows = connection.execute(query.order_by(o.next_at, o.id).limit(limit)).all()
+    return [leased for row in rows if (leased := _lease(connection, row, owner, now + lease)) is not None]
 
 
-def claim_rest(connection: Connection, head: Row[Any], owner: str, until: datetime) -> list[Any]:
+def lost_actions(connection: Connection, now: datetime) -> list[Row[Any]]:
+    """Actions whose sender was killed: each may have had its effect, and is not asked for twice; answers what they were."""
+    o = t.outbox.c
+    lost = (o.kind == "action", o.state == LEASED, o.lease_until < now)
+    found = t.outbox.update().where(*lost).values(state=UNKNOWN, error="driftd stopped while it was sent").returning(t.outbox)
+    return list(connection.execute(found))
+
+
+def claim_rest(connection: Connection, head: Row[Any], owner: str, now: datetime, until: datetime) -> list[Row[Any]]:
     """Lease what waits behind a claimed message of the same incident and destination, to be told with it; in order."""
     o = t.outbox.c
     query = sa.select(t.outbox).where(
         o.incident_id == head.incident_id, o.destination == head.destination, o.kind == head.kind, o.sequence > head.sequence,
-        o.state == PENDING,
+        o.state.in_(UNFINISHED),
     )
-    rest = []
+    rest: list[Row[Any]] = []
     for row in connection.execute(query.order_by(o.sequence)).all():
-        if not _lease(connection, row, owner, until):
+        free = row.state == PENDING or (row.state == LEASED and row.lease_until < now)
+        leased = _lease(connection, row, owner, until) if free else None
+        if leased is None:  # nothing behind it may go before it
             break
-        rest.append(_leased(row, owner, until))
+        rest.append(leased)
     return rest
 
 
-def _lease(connection: Connection, row: Row[Any], owner: str, until: datetime) -> bool:
+def _lease(connection: Connection, row: Row[Any], owner: str, until: datetime) -> Row[Any] | None:
+    """The row as it is in the table once it is leased; None when another was faster."""
     o = t.outbox.c
-    changed = connection.execute(
+    return connection.execute(
         t.outbox.update().where(o.id == row.id, o.epoch == row.epoch, o.state == row.state)
-        .values(state=LEASED, lease_owner=owner, lease_until=until, epoch=row.epoch + 1)
-    )
-    return changed.rowcount == 1
-
-
-def _leased(row: Row[Any], owner: str, until: datetime) -> Any:
-    """The row as it is in the table now, without reading it again."""
-    return SimpleNamespace(**{**row._mapping, "state": LEASED, "lease_owner": owner, "lease_until": until, "epoch": row.epoch + 1})
+        .values(state=LEASED, lease_owner=owner, lease_until=until, epoch=row.epoch + 1).returning(t.outbox)
+    ).one_or_none()
 
 
 def record(
@@ -261,7 +263,7 @@ def release_all(connection: Connection, owner: str) -> int:
 
 
 def give_up(connection: Connection, destination: str, before: datetime, why: str) -> list[Row[Any]]:
-    """What has waited for a destination since ``before`` is dead; answers what that is."""
+    """What was decided for a destination until ``before`` and still waits is dead; answers what that is."""
     o = t.outbox.c
     old = (o.destination == destination, o.state == PENDING, o.created_at <= before)
     found = list(connection.execute(sa.select(t.outbox).where(*old).order_by(o.id)))
@@ -301,10 +303,12 @@ def next_due(connection: Connection) -> datetime | None:
 
 
 def stuck(connection: Connection, before: datetime) -> int:
-    """How many messages should have left long ago: due since ``before``, never tried, and their destination not shut."""
+    """How many messages should have left long ago: due since ``before`` and never tried, or claimed and not given back; what waits
+    behind another message of its incident, or for a destination that fails, is not counted."""
     o, d = t.outbox.c, t.destination.c
     shut = sa.exists().where(d.name == o.destination, sa.or_(d.disabled_at.is_not(None), d.failures > 0))
-    query = sa.select(sa.func.count()).select_from(t.outbox).where(o.state == PENDING, o.kind != "rollback", o.attempts == 0, o.next_at < before, ~shut)
+    late = sa.or_(sa.and_(o.state == PENDING, o.attempts == 0, o.next_at < before), sa.and_(o.state == LEASED, o.lease_until < before))
+    query = sa.select(sa.func.count()).select_from(t.outbox).where(late, o.kind != "rollback", _head(), ~shut)
     return int(connection.execute(query).scalar_one())
 
 

@@ -124,6 +124,10 @@ def heartbeat(connection: Connection, owner: str, now: datetime) -> None:
         connection.execute(t.meta.insert().values(key=key, value=now.isoformat()))
 
 
+DISPATCH = "rollback/dispatch"
+"""What is kept to one at a time while a rollback is sent, or stopped."""
+
+
 def one_at_a_time(connection: Connection, name: str) -> None:
     """Keep other daemons out of what ``name`` stands for until commit; SQLite has one writer at a time anyway."""
     if connection.dialect.name == "postgresql":

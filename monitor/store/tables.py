@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,22 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
         return None if value is None else EPOCH + timedelta(microseconds=int(value))
 
 
+class Name(sa.types.TypeDecorator[str]):
+    """A text of at most ``size`` characters; the end of a longer one is a hash of the whole, so that it stays a name of its own."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        if value is None or len(value) <= self.size:
+            return value
+        return value[: self.size - 17] + "~" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 metadata = sa.MetaData()
 _Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -33,7 +50,7 @@ def _id() -> sa.Column[Any]:
 
 def _text(name: str, size: int = 200, **options: Any) -> sa.Column[Any]:
     options.setdefault("nullable", False)
-    return sa.Column(name, sa.String(size), **options)
+    return sa.Column(name, Name(size), **options)
 
 
 def _time(name: str, nullable: bool = False) -> sa.Column[Any]:
@@ -95,7 +112,7 @@ violation = sa.Table(
 )
 
 alert = sa.Table(
-    "alert", metadata, sa.Column("monitor", sa.String(200), primary_key=True), sa.Column("rule", sa.String(500), primary_key=True),
+    "alert", metadata, sa.Column("monitor", sa.String(200), primary_key=True), sa.Column("rule", Name(500), primary_key=True),
     _text("family", 20), _text("state", 20), _text("severity", 20), _time("since"),
 )
 
@@ -106,7 +123,7 @@ incident = sa.Table(
     sa.Column("windows", sa.Integer, nullable=False), _json("members"), _json("facts"), _text("hold_by", default=""),
     _text("scope", 20, default="monitor", server_default="monitor"), _text("source", 500, default="", server_default=""),
     sa.Column("parent_id", _Id, nullable=True), _text("acked_by", default="", server_default=""), _time("acked_at", True),
-    _time("escalated_at", True), _time("reminded_at", True), _count("reminders"), _count("flapping"),
+    _time("escalated_at", True), _time("reminded_at", True), _count("reminders"), _count("flapping"), _time("since", True), _time("fail_since", True),
     sa.Index("incident_of", "monitor", "state"), sa.Index("incident_state", "state", "parent_id"),
 )
 
@@ -154,7 +171,7 @@ silence = sa.Table(
 
 destination = sa.Table(
     "destination", metadata, sa.Column("name", sa.String(200), primary_key=True), sa.Column("failures", sa.Integer, nullable=False),
-    _time("open_until", True), _time("disabled_at", True), _time("told_at", True), sa.Column("reason", sa.Text, nullable=False),
+    _time("open_until", True), _time("failing_since", True), _time("disabled_at", True), _time("told_at", True), sa.Column("reason", sa.Text, nullable=False),
 )
 
 thread = sa.Table(

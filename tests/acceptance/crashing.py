@@ -135,7 +135,10 @@ def scans() -> None:
 
 def hasten() -> None:
     """Tick several times as often, so that tests whose clock stands until they move it need not wait for a tick."""
+    import monitor.delivery.rollback as rollback
     import monitor.run as run
+
+    rollback.FIRST_PAUSE, rollback.LONGEST_PAUSE = 0.2, 0.5
 
     run.EVALUATE_SECONDS, run.DELIVER_SECONDS, run.KEEP_SECONDS = 0.4, 0.25, 1.0  # type: ignore[assignment]
 

@@ -273,7 +273,7 @@ def facts(**changes: object) -> messages.Facts:
 
 
 def test_a_message_is_readable_without_any_link() -> None:
-    text = messages.text(facts(rollback={"from_version": "v2", "to_version": "v1", "state": "awaiting_approval", "detail": "approve with: x", "expires": "2024-01-02T01:00:00Z"}))
+    text = messages.text(facts(rollback_mode="approve", rollback={"from_version": "v2", "to_version": "v1", "state": "awaiting_approval", "detail": "approve with: x", "expires": "2024-01-02T01:00:00Z"}))
     for words in (
         "FIRING [fail] fraud: roc_auc of ALL: 0.61 (INC-7, message 1)", "firing since 2024-01-01T00:00:00Z", "0.61 (0.58 to 0.64) is below 0.7",
         "Rows in the window: 1,000", "v2 since 2024-01-01T00:00:00Z", "Cause: it began with the window in which v2 went live", "Normal: contract", "Not known: drift (learning)",
@@ -303,7 +303,7 @@ def test_the_cause_is_said_as_far_as_times_tell(live: tuple[str, datetime | None
 
 def test_the_withdrawal_of_an_alarm_that_was_followed_by_a_rollback_says_so() -> None:
     text = messages.text(facts(type="incident.withdrawn", rollback={"from_version": "v2", "to_version": "v1", "state": "verified"}))
-    assert "A rollback had followed: look whether v2 should serve again." in text
+    assert "A rollback had followed (verified): look whether v2 should serve again." in text
 
 
 # -- rollback

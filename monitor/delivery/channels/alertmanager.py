@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from checks.core.window import iso
+from monitor.alerting.incidents import over, went_wrong
 from monitor.config.types import Section, reveal
 from monitor.delivery.channels import CHANNELS, ChannelPlugin
 from monitor.delivery.http import request, shown
@@ -34,8 +35,12 @@ class AlertmanagerConfig(Section):
 def alerts_of(message: Message, labels: dict[str, str]) -> list[dict[str, Any]]:
     """The alert of an incident; it also ends the same incident at its other severity, as labels tell alerts apart."""
     data = message.payload.get("data", {})
-    ended = message.payload.get("type") in ("incident.resolved", "incident.withdrawn")
+    ended = over(message.payload)
     family, severity = str(data.get("family") or "notice"), str(data.get("severity") or "warn")
+    if ended and went_wrong(message.payload):  # a page of its own, as the incident is over; it ends by itself
+        own = {"alertname": "driftd_rollback", "monitor": str(data.get("monitor")), "incident": str(data.get("incident")), "severity": "fail", **labels}
+        said = {"summary": message.text.splitlines()[0], "description": message.text[:MOST_TEXT], "message_id": message.key}
+        return [{"labels": own, "annotations": said, "startsAt": iso(message.now), "endsAt": iso(message.now + timedelta(hours=4))}]
     own = {
         "alertname": f"driftd_{family}", "monitor": str(data.get("monitor") or "driftd"), "incident": str(data.get("incident") or message.key),
         "family": family, "owner": str(data.get("owner") or ""), **labels,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
+import httpcore
 from pydantic import SecretStr
 
 from checks.core.errors import DeliveryError
 from monitor.config.types import Section, reveal
 from monitor.delivery.channels import CHANNELS, ChannelPlugin
+from monitor.delivery.http import Deadline, within
 from monitor.ports import Message, Sender
 
 
@@ -50,7 +52,10 @@ class AppriseChannel:
         kind = {"incident.resolved": "success", "incident.withdrawn": "info"}.get(str(message.payload.get("type")))
         kind = kind or ("failure" if message.payload.get("data", {}).get("severity") == "fail" else "warning")
         try:
-            done = service.notify(title=first[:250], body=rest or first, notify_type=kind, body_format="text")
+            done = within(Deadline(), lambda: service.notify(title=first[:250], body=rest or first, notify_type=kind, body_format="text"))
+        except httpcore.ReadTimeout:
+            self._service = None  # what still waits in it is left to itself
+            raise DeliveryError(f"apprise {service.service_name}: it took longer than 15 s", retryable=True, sent=True) from None
         except (TypeError, ValueError, OSError) as error:
             raise DeliveryError(f"apprise {service.service_name}: {type(error).__name__}", retryable=True, sent=True) from None
         if not done:

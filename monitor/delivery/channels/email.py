@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import smtplib
+import socket
 import ssl
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Annotated, Literal
 
+import httpcore
 from pydantic import Field, SecretStr
 
 from checks.core.errors import DeliveryError
 from monitor.config.types import Section, reveal
 from monitor.delivery.channels import CHANNELS, ChannelPlugin
+from monitor.delivery.http import Deadline, within
 from monitor.ports import Message, Sender
 
 TIMEOUT_SECONDS = 15.0
@@ -62,6 +66,20 @@ def mail_of(message: Message, config: EmailConfig) -> EmailMessage:
     return mail
 
 
+class _Talk:
+    """A conversation with a mail server, which a time-out of smtplib's for each single step does not bound."""
+
+    def __init__(self) -> None:
+        self.server: smtplib.SMTP | None = None
+        self.sent = False
+
+    def end(self) -> None:
+        """Cut it off: the thread that waits for the server ends with an error."""
+        if self.server is not None and self.server.sock is not None:
+            with contextlib.suppress(OSError):
+                self.server.sock.shutdown(socket.SHUT_RDWR)
+
+
 class EmailChannel:
     """Sends one mail to all of its addresses."""
 
@@ -71,14 +89,22 @@ class EmailChannel:
         self._config = config
 
     def send(self, message: Message) -> str:
-        config, where = self._config, f"mail server {self._config.host}"
-        sent = False
+        where, talk = f"mail server {self._config.host}", _Talk()
+        try:
+            return within(Deadline(), lambda: self._send(message, where, talk))
+        except httpcore.ReadTimeout:
+            talk.end()
+            raise DeliveryError(f"{where}: it took longer than 15 s", retryable=True, sent=talk.sent) from None
+
+    def _send(self, message: Message, where: str, talk: _Talk) -> str:
+        config = self._config
         try:
             mail = mail_of(message, config)
             with self._connect() as server:
+                talk.server = server
                 if config.user is not None:
                     server.login(config.user, reveal(config.password) or "")
-                sent = True
+                talk.sent = True
                 refused = server.send_message(mail)
         except smtplib.SMTPRecipientsRefused as error:
             again = any(400 <= code < 500 for code, _ in error.recipients.values())
@@ -88,9 +114,9 @@ class EmailChannel:
         except smtplib.SMTPNotSupportedError as error:
             raise DeliveryError(f"{where}: {error}", retryable=False) from None
         except smtplib.SMTPResponseException as error:
-            raise DeliveryError(f"{where}: it answered {error.smtp_code}", retryable=400 <= error.smtp_code < 500, sent=sent) from None
+            raise DeliveryError(f"{where}: it answered {error.smtp_code}", retryable=400 <= error.smtp_code < 500, sent=talk.sent) from None
         except (smtplib.SMTPException, OSError) as error:
-            raise DeliveryError(f"{where}: {type(error).__name__}", retryable=True, sent=sent) from None
+            raise DeliveryError(f"{where}: {type(error).__name__}", retryable=True, sent=talk.sent) from None
         return f"{len(config.to) - len(refused)} of {len(config.to)} addresses"
 
     def _connect(self) -> smtplib.SMTP:

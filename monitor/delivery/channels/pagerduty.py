@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from monitor.alerting.incidents import over, went_wrong
 from monitor.config.types import Section, reveal
 from monitor.delivery.channels import CHANNELS, ChannelPlugin
 from monitor.delivery.http import request, shown
@@ -16,6 +17,8 @@ from monitor.ports import Message, Sender
 SEVERITY = {"fail": "critical", "warn": "warning"}
 MOST_SUMMARY = 1024
 MOST_DETAIL = 8000
+NO_PAGE = frozenset({"incident.summary", "incident.digest", "drift.held_back"})
+"""What is for reading and not for waking: its incidents have pages of their own, or none."""
 
 
 class PagerDutyConfig(Section):
@@ -28,13 +31,15 @@ class PagerDutyConfig(Section):
 
 
 def event_of(message: Message, routing_key: str) -> dict[str, Any]:
-    """The event: resolved and withdrawn resolve, everything else triggers under the same ``dedup_key``, the incident's id."""
+    """The event: what is said of an incident that is over resolves, everything else triggers under the same ``dedup_key``, the
+    incident's id. A rollback that went wrong after the end is a page of its own, which a person closes."""
     data = message.payload.get("data", {})
-    ended = message.payload.get("type") in ("incident.resolved", "incident.withdrawn")
+    ended = over(message.payload)
     lines = message.text.splitlines() or ["driftd"]
-    event: dict[str, Any] = {
-        "routing_key": routing_key, "event_action": "resolve" if ended else "trigger", "dedup_key": str(data.get("incident") or message.key),
-    }
+    key = str(data.get("incident") or message.key)
+    if ended and went_wrong(message.payload):
+        ended, key = False, f"{key}/rollback"
+    event: dict[str, Any] = {"routing_key": routing_key, "event_action": "resolve" if ended else "trigger", "dedup_key": key}
     if ended:
         return event
     link = (data.get("links") or {}).get("incident")
@@ -51,14 +56,16 @@ def event_of(message: Message, routing_key: str) -> dict[str, Any]:
 
 
 class PagerDutyChannel:
-    """Sends events."""
+    """Sends events: each by itself, as a resolve closes only what a trigger has opened."""
 
-    people = True
+    people = False
 
     def __init__(self, config: PagerDutyConfig) -> None:
         self._config = config
 
     def send(self, message: Message) -> str:
+        if message.payload.get("type") in NO_PAGE:
+            return "nothing to page for"
         body = json.dumps(event_of(message, reveal(self._config.routing_key) or "")).encode()
         headers = {"content-type": "application/json"}
         reply = request("POST", self._config.url, allow_hosts=self._config.allow_hosts, body=body, headers=headers)

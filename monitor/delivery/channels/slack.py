@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, Literal
 from urllib.request import Request
 
@@ -12,7 +13,7 @@ from pydantic import SecretStr, field_validator, model_validator
 from checks.core.errors import DeliveryError
 from monitor.config.types import Section, reveal
 from monitor.delivery.channels import CHANNELS, ChannelPlugin
-from monitor.delivery.http import request, shown
+from monitor.delivery.http import Deadline, Reply, request, shown
 from monitor.delivery.retry import check
 from monitor.ports import Message, Sender
 
@@ -100,15 +101,22 @@ class SlackChannel:
     def send(self, message: Message) -> str:
         return self._hook(message) if self._config.url is not None else self._bot(message)
 
-    def _carry(self, url: str, made: Request) -> Any:
-        data = made.data
-        body = data if isinstance(data, bytes) else b""
-        return request(made.get_method(), url, allow_hosts=self._config.allow_hosts, body=body, headers=dict(made.header_items()))
+    def _carrier(self) -> Callable[[str, Request], Reply]:
+        """Carries the requests of one message, which share its 15 seconds."""
+        deadline = Deadline()
+
+        def carry(url: str, made: Request) -> Reply:
+            data = made.data
+            body = data if isinstance(data, bytes) else b""
+            hosts, headers = self._config.allow_hosts, dict(made.header_items())
+            return request(made.get_method(), url, allow_hosts=hosts, body=body, headers=headers, deadline=deadline)
+
+        return carry
 
     def _hook(self, message: Message) -> str:
         from slack_sdk.webhook import WebhookClient, WebhookResponse
 
-        carry = self._carry
+        carry = self._carrier()
 
         class Client(WebhookClient):
             def _perform_http_request_internal(self, url: str, req: Request) -> Any:
@@ -129,7 +137,7 @@ class SlackChannel:
     def _bot(self, message: Message) -> str:
         from slack_sdk import WebClient
 
-        carry = self._carry
+        carry = self._carrier()
 
         class Client(WebClient):
             def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:

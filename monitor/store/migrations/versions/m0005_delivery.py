@@ -26,7 +26,7 @@ def _count(name: str) -> sa.Column:
 COLUMNS = {
     'incident': [
         sa.Column('scope', sa.String(20), nullable=False, server_default='monitor'), _text('source', 500), sa.Column('parent_id', NUMBER, nullable=True),
-        _text('acked_by'), _time('acked_at'), _time('escalated_at'), _time('reminded_at'), _count('reminders'), _count('flapping'),
+        _text('acked_by'), _time('acked_at'), _time('escalated_at'), _time('reminded_at'), _count('reminders'), _count('flapping'), _time('since'), _time('fail_since'),
     ],
     'outbox': [_text('held_by', 500), _text('covered_by', 500)],
     'silence': [
@@ -47,7 +47,7 @@ def upgrade() -> None:
         'destination',
         sa.Column('name', sa.String(200), primary_key=True),
         sa.Column('failures', sa.Integer(), nullable=False),
-        _time('open_until'), _time('disabled_at'), _time('told_at'),
+        _time('open_until'), _time('failing_since'), _time('disabled_at'), _time('told_at'),
         sa.Column('reason', sa.Text(), nullable=False),
     )
     op.create_table(
