@@ -15,26 +15,29 @@ from checks.core.window import Window, iso
 from monitor.alerting import incidents as rules
 from monitor.alerting import messages
 from monitor.alerting.drift import WATCH_AGAIN, watch_notice
-from monitor.alerting.fold import DRIFT_RULE, DRIVER, Accepted, Begun, Episode, WindowResults, fold
-from monitor.alerting.retraction import passed_since, refuted
+from monitor.alerting.fold import DRIFT_RULE, DRIVER, FORGET_AFTER, REOPEN_WINDOWS, Accepted, Begun, Episode, WindowResults, fold
+from monitor.alerting.retraction import passed_since, settled, unknown_for
 from monitor.alerting.rollback import code_of, effect
 from monitor.alerting.scopes import wait
+from monitor.alerting.silences import silenced
 from monitor.config.model import Config
 from monitor.policy import policy_of
 from monitor.ports import RuleResult
-from monitor.posting import Post, destinations, let_go, live_since, request_actions, send
+from monitor.posting import PLATFORM_RULES, Post, destinations, let_go, live_since, request_actions, send
 from monitor.prepare import Prepared
 from monitor.proposals import ROLLED_BACK, Proposals
 from monitor.shared import Sources
-from monitor.store import incidents, outbox, runs
+from monitor.store import incidents, outbox, runs, silences
 from monitor.store.store import audit
 
 LOOK_BACK = 20
 HOUR = timedelta(hours=1)
-SILENCE = "service.silence"
+SILENCE, NO_DATA = "service.silence", "service.no_data"
+UNWATCHED = "service.unwatched"
+"""That driftd could not look at a monitor at all, several times in a row."""
+
 LABELS_LATE, LABELS_UNKNOWN = "service.labels_late", "service.labels_unknown"
 DEPLOYMENT = "service.deployment"
-PLATFORM_RULES = frozenset({"service.no_data", "service.error", "service.labels", SILENCE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +66,21 @@ class Announcer:
     def follow(self, connection: Connection, done: Committed) -> None:
         """Fold the monitor's windows and announce what changed."""
         name = self._monitor.name
-        back = max(LOOK_BACK * self._length, ROLLED_BACK if self._monitor.window.rollup else self._length)
+        policy = policy_of(self._monitor, self._length)
+        count = max(LOOK_BACK, max(policy.clear, policy.contract_clear) + policy.fire[1] + 5)
+        back = max(count * self._length, ROLLED_BACK if self._monitor.window.rollup else self._length)
         since = max(done.window.start - back, self._prepared.settings.start)
         known = [k for k in incidents.known_since(connection, name, since) if not is_beside(k.members)]
         windows = [WindowResults(w, found) for w, found in runs.results_since(connection, name, since)]
         going_on, openers, accepted = _from_before(known, windows, since)
         openers |= frozenset(incidents.tokens(connection, name))
         accepted += [Accepted(a.family, a.until, reason_of(a.kind)) for a in incidents.acceptances(connection, name) if a.until >= since]
-        folded = fold(windows, policy_of(self._monitor, self._length), openers, accepted, going_on)
-        unsure = frozenset(k.id for k in known if not refuted(k.first, k.last, k.members, windows))
-        policy = policy_of(self._monitor, self._length)
+        openers |= _earlier(known, windows)
+        folded = fold(windows, policy, openers, accepted, going_on)
+        unsure = frozenset(k.id for k in known if not settled(k.first, k.last, k.members, windows))
         over = frozenset(k.id for k in known if passed_since(k.last, k.members, windows) >= policy.clear_of(k.family))
-        transitions, matched = rules.diff(folded.episodes, known, since, unsure, over)
+        lost = frozenset(k.id for k in known if unknown_for(k.members, windows) >= FORGET_AFTER)
+        transitions, matched = rules.diff(folded.episodes, known, since, unsure, over, lost)
         created: dict[int, int] = {}
         for incident, current in matched.items():
             self._refresh(connection, incident, current, since)
@@ -85,8 +91,12 @@ class Announcer:
                 created[id(episode)] = incident
             else:
                 incident = transition.incident or created[id(episode)]
-            if transition.type == rules.UPDATED and transition.why.startswith("open again"):
+            again = transition.type == rules.UPDATED and transition.why.startswith("open again")
+            if again:
                 incidents.update(connection, incident, state="open", closed_at=None, closed_window=None, reason="")
+            if episode is not None and (again or (transition.type == rules.UPDATED and transition.why == "now fail")):
+                incidents.update(connection, incident, **UNHEARD, fail_since=done.now if episode.severity is Verdict.FAIL else None)
+                Sources(self._config).speak_again(connection, incident)
             if transition.type == rules.RESOLVED:
                 ended = episode.closed if episode is not None else done.window.start
                 incidents.update(
@@ -135,12 +145,14 @@ class Announcer:
             return
         payload, text = watch_notice(name, window, section, now)
         owner = self._config.owners[self._monitor.owner]
+        quiet = silenced(silences.current(connection, now), name, "drift", None, now)
         for channel in owner.route("warn"):
-            outbox.notice(connection, f"watch/{name}/{iso(window.start)}", channel, payload, text, now)
+            held = f"silence:{quiet.id}" if quiet is not None else ""
+            outbox.notice(connection, f"watch/{name}/{iso(window.start)}", channel, payload, text, now, held)
 
-    def silence(self, connection: Connection, window: Window, now: datetime, since: datetime | None) -> None:
-        """Announce that the source fell silent, or (``since`` None) that it speaks again."""
-        self.beside(connection, SILENCE, window, now, f"no event since {iso(since)}" if since else "", why="events arrive again")
+    def silence(self, connection: Connection, window: Window, now: datetime, since: datetime | None, why: str = "events arrive again") -> None:
+        """Announce that the source fell silent, or (``since`` None) that it does not matter any more, and ``why``."""
+        self.beside(connection, SILENCE, window, now, f"no event since {iso(since)}" if since else "", why=why)
 
     def beside(
         self, connection: Connection, rule: str, window: Window, now: datetime, reason: str, severity: str = "fail", why: str = "resolved",
@@ -164,12 +176,21 @@ class Announcer:
         result = RuleResult(rule, "service", severity, reason=reason)
         episode = Episode("service", window.start, window.start, Verdict(severity), {rule: result}, [window.start])
         if mine is None:
-            incident = self._create(connection, episode, now)
-            self.announce(connection, incident, rules.FIRED, done, "")
+            last = same[0] if same and same[0].state == "closed" and same[0].reason == "resolved" else None
+            if last is not None and last.closed_at is not None and now - last.closed_at < REOPEN_WINDOWS * self._length:
+                incident, kind, news = int(last.id), rules.UPDATED, "open again: it comes and goes"
+                values = self._values(episode) | {"first_window": last.first_window, "windows": last.windows + 1, "since": window.start}
+                incidents.update(
+                    connection, incident, **values, **UNHEARD, state="open", closed_at=None, closed_window=None, reason="",
+                    fail_since=now if severity == "fail" else None, parent_id=None,
+                )
+            else:
+                incident, kind, news = self._create(connection, episode, now), rules.FIRED, ""
+            self.announce(connection, incident, kind, done, news)
             Sources(self._config).gather(connection, self._monitor.name, now)
             return incident
         if mine.severity == "warn" and severity == "fail":
-            incidents.update(connection, mine.id, **self._values(episode) | {"first_window": mine.first_window})
+            incidents.update(connection, mine.id, **self._values(episode) | {"first_window": mine.first_window}, **UNHEARD, fail_since=now)
             self.announce(connection, mine.id, rules.UPDATED, done, "now fail")
             Sources(self._config).gather(connection, self._monitor.name, now)
         return int(mine.id)
@@ -205,14 +226,18 @@ class Announcer:
             "severity": str(episode.severity), "headline": messages.headline(episode.family, members, run_sentence),
             "first_window": episode.first, "last_window": episode.last, "windows": len(episode.windows),
             "members": list(episode.members), "facts": {"members": [asdict(m) for m in members], "sentence": run_sentence},
-            "flapping": int(episode.flapping),
+            "flapping": int(episode.flapping), "since": episode.since,
         }
 
     def _create(self, connection: Connection, episode: Episode, now: datetime) -> int:
         owner = "platform" if set(episode.members) <= PLATFORM_RULES else self._monitor.owner
+        parent = None
+        if set(episode.members) == {NO_DATA}:  # an empty window of a source that is known to be silent: that incident speaks for it
+            open_now = incidents.open_of(connection, [self._monitor.name])
+            parent = next((r.id for r in open_now if r.members == [SILENCE]), None)
         return incidents.create(
-            connection, monitor=self._monitor.name, family=episode.family, state="open", owner=owner, opened_at=now, reason="",
-            hold_by="", **self._values(episode),
+            connection, parent_id=parent, monitor=self._monitor.name, family=episode.family, state="open", owner=owner, opened_at=now, reason="",
+            hold_by="", fail_since=now if episode.severity is Verdict.FAIL else None, **self._values(episode),
         )
 
     def _refresh(self, connection: Connection, incident: int, episode: Episode, since: datetime) -> None:
@@ -249,7 +274,7 @@ class Announcer:
 
     def _post_at(self, kind: str, why: str, before: datetime | None, now: datetime) -> datetime:
         """When a message may leave: that of a shared source waits for its siblings, new members for the group interval."""
-        if kind == rules.FIRED and len(self._config.sharing(self._monitor.name)) > 1:
+        if (kind == rules.FIRED or why.startswith("open again")) and len(self._config.sharing(self._monitor.name)) > 1:
             return now + wait(self._length)
         if kind == rules.UPDATED and why.startswith("also ") and before is not None:
             return max(now, before + wait(self._length))
@@ -274,7 +299,7 @@ class Announcer:
             newest = (stored.newest_event if stored is not None else None) or newest
         monitor = self._monitor
         return messages.Facts(
-            kind, row.id, 0, row.monitor, row.family, row.severity, row.owner, row.headline, window, row.first_window, done.now,
+            kind, row.id, 0, row.monitor, row.family, row.severity, row.owner, row.headline, window, row.since or row.first_window, done.now,
             why=why, members=[RuleResult(**m) for m in row.facts.get("members", [])],
             drivers=drift.get("drivers", []) if row.family == "drift" else [], normal=normal, unknown=unknown,
             rows=run.rows if run is not None else 0, versions=run.model_versions if run is not None else {},
@@ -282,11 +307,12 @@ class Announcer:
             rollback=_rollback_facts(rollback) if rollback is not None else None,
             tokens=int(balance(monitor.drift.budget, incidents.tokens(connection, monitor.name), window.start)),
             runbook=monitor.runbook, public_url=self._config.public_url, report=report_name(monitor.name, window),
-            delayed=done.now - newest > late, live_since=live_since(runs.served(connection, row.monitor)),
+            delayed=kind != "incident.reminder" and done.now - newest > late, live_since=live_since(runs.served(connection, row.monitor)),
             flapping=bool(row.flapping), opened_at=row.opened_at, others=[
                 f"INC-{o.id} ({o.family})" for o in incidents.open_of(connection, [row.monitor])
                 if o.id != row.id and o.family in ("contract", "data") and row.family not in ("contract", "data") and o.last_window >= row.first_window
             ],
+            state=row.state, rollback_mode=monitor.rollback.effective_mode,
             contract_change=runs.contract_change(connection, row.monitor, start) if row.family == "contract" else None,
         )
 
@@ -299,9 +325,26 @@ class Announcer:
                 continue
             if section["verdict"] == "pass":
                 normal.append(key)
-            elif section["verdict"] not in ("warn", "fail"):
+            elif section["verdict"] not in ("warn", "fail") or section.get("inhibited"):
                 unknown.append(f"{key} ({section.get('state') or section['verdict']})")
         return normal, unknown
+
+
+UNHEARD: dict[str, Any] = {"acked_by": "", "acked_at": None, "escalated_at": None, "reminders": 0, "reminded_at": None}
+"""Of an incident that got graver, or came back: whoever acknowledged it acknowledged something else."""
+
+
+def _earlier(known: Sequence[rules.Known], windows: Sequence[WindowResults]) -> frozenset[datetime]:
+    """Windows just before a drift incident that came late and would have opened it: its token pays for them."""
+    found: set[datetime] = set()
+    for incident in known:
+        if incident.family != "drift" or incident.state == "withdrawn":
+            continue
+        for item in reversed([w for w in windows if w.window.start < incident.first]):
+            if not any(r.rule == DRIFT_RULE and r.state != "watch" and r.verdict in ("warn", "fail") for r in item.results):
+                break
+            found.add(item.window.start)
+    return frozenset(found)
 
 
 def _from_before(
@@ -336,7 +379,7 @@ def deployment_rule(version: str) -> str:
 
 def is_beside(members: Sequence[str]) -> bool:
     """Whether an incident is none of the fold's: it comes from looking, not from a window's results."""
-    return all(m in (SILENCE, LABELS_LATE, LABELS_UNKNOWN) or m.startswith(f"{DEPLOYMENT}[") for m in members) and bool(members)
+    return all(m in (SILENCE, LABELS_LATE, LABELS_UNKNOWN, UNWATCHED) or m.startswith(f"{DEPLOYMENT}[") for m in members) and bool(members)
 
 
 def _rollback_facts(row: Row[Any]) -> dict[str, Any]:

@@ -30,6 +30,9 @@ from monitor.verification import Verification
 
 LOG = structlog.get_logger("driftd.daemon")
 LEASE = timedelta(seconds=60)
+TRIES = 3
+"""Looks in a row that fail before the platform hears that a monitor cannot be watched."""
+
 TURN = 10
 """Windows after which a monitor that catches up lets others have their turn."""
 
@@ -136,7 +139,9 @@ class Watch:
         try:
             if self._lease(name):
                 unseen = self._look(name)
-                self._failures[name] = 0
+                if self._failures.get(name) != 0:
+                    self._failures[name] = 0
+                    self.upkeep.watched_again(name)
                 self.problems.pop(name, None)
                 if unseen:
                     self.problems[name] = unseen
@@ -165,6 +170,11 @@ class Watch:
         self._look_at[name] = self.clock.now() + wait
         self.problems[name] = reason
         LOG.error("monitor not looked at", monitor=name, reason=reason, again_in_seconds=wait.total_seconds())
+        if self._failures[name] >= TRIES and not reason.startswith("quarantined"):
+            try:
+                self.upkeep.unwatched(name, reason)
+            except DriftdError as error:
+                LOG.warning("nothing said of it", monitor=name, reason=str(error))
 
     def _next(self, name: str, now: datetime) -> None:
         """When the monitor is looked at again, counted from when this look began."""

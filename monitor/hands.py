@@ -16,6 +16,7 @@ from monitor.announce import is_beside
 from monitor.config.model import Config
 from monitor.handle import number_of
 from monitor.pipeline import Pipeline
+from monitor.posting import quiet_for
 from monitor.proposals import Proposals, kill_switch
 from monitor.shared import Sources
 from monitor.store import incidents, outbox, runs, silences
@@ -101,6 +102,10 @@ def silence(
             connection, author=author, reason=reason, starts_at=now, ends_at=now + length, kind="maintenance" if maintenance else "silence",
             ended_at=None, **values,
         )
+        begun = silences.current(connection, now)
+        for each in incidents.listing(connection, "open"):
+            if (found := quiet_for([s for s in begun if s.id == number], each, now)) is not None:
+                outbox.hold(connection, each.id, f"silence:{found.id}")
         audit(connection, now, author, "silence.begin", {"silence": number, "reason": reason, "until": iso(now + length), **values})
         pending = pending_rollback(connection, values["incident_id"]) if values["incident_id"] and not maintenance else ""
     what = "maintenance" if maintenance else "silence"
@@ -129,10 +134,11 @@ def resolve(pipeline: Pipeline, text: str, author: str, reason: str) -> str:
         values: dict[str, Any] = {"state": "closed", "closed_at": now, "closed_window": until, "reason": "resolved by hand"}
         if row.scope == "source":
             incidents.update(connection, row.id, **values)
+            Sources(pipeline.config).announce(connection, row.id, RESOLVED, now, why, now)
             for child in incidents.children(connection, row.id):
                 if child.state == "open":  # each speaks for itself again
                     incidents.update(connection, child.id, parent_id=None)
-            Sources(pipeline.config).announce(connection, row.id, RESOLVED, now, why, now)
+                    say(connection, pipeline, incidents.get(connection, child.id), UPDATED, f"goes on by itself: INC-{row.id} of the source was {why}", now)
         elif is_beside(row.members):
             incidents.update(connection, row.id, **values, facts={**row.facts, "closed_by_hand": True})
             say(connection, pipeline, row, RESOLVED, why, now)

@@ -52,9 +52,13 @@ def history_of(connection: Connection, prepared: Prepared, window: Window) -> Hi
         (s.first, s.closed or max(s.last + timedelta(microseconds=1), before)) for s in found
         if s.id not in taken and not (s.windows >= FORGET_AFTER and s.family == "drift") and s.first < before
     ]
-    # What is held back for want of a token must not be learned before a token comes, nor be left out for ever.
+    # What is held back for want of a token must not be learned before a token comes, nor be left out for ever; nor what came late.
     since = prepared.grid.back(window, FORGET_AFTER).start
-    left_out += [(start, start + timedelta(microseconds=1)) for start in runs.watched(connection, name, since, before)]
+    normal = [(s.first, s.closed or s.last) for s in found if s.id in taken or (s.windows >= FORGET_AFTER and s.family == "drift")]
+    left_out += [
+        (start, start + timedelta(microseconds=1)) for start in runs.unusual(connection, name, since, before)
+        if not any(first <= start <= last for first, last in normal)
+    ]
     accepted = [(a.since, tuple(a.columns) if a.columns else None) for a in moved]
     accepted += [(s.first, None) for s in found if s.family == "drift" and s.reason == "new normal" and s.id not in taken and s.last < before]
     false = sum(a.kind == "false-alarm" for a in known)

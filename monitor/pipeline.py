@@ -305,7 +305,8 @@ class Pipeline:
         now = self.clock.now()
         with self.store.write() as connection:
             self.fenced(connection, name)
-            is_open = any(k.family == "drift" and k.state == "open" for k in incidents.known_since(connection, name, window.start))
+            # Only the window just before an incident, which came late, is part of it, too.
+            is_open = any(k.family == "drift" and k.state == "open" and k.first <= window.end for k in incidents.known_since(connection, name, window.start))
             spent = incidents.tokens(connection, name)
             owner_spent = incidents.owner_tokens(connection, prepared.monitor.owner)
             outcome = self._beside(connection, name, window, outcome)
@@ -448,7 +449,7 @@ class Pipeline:
         }
         violations = (sections.get("contract") or {}).get("violations", [])
         limits: dict[str, dict[str, Any]] = {"quality": {n: limit.model_dump() for n, limit in prepared.monitor.quality.limits.items()}}
-        named = defined(answer.results, limits, ())
+        named = defined(answer.results, limits)
         _, revision = runs.insert_run(connection, values, [*raised(kept, sections), *named], violations)
         counts = ProfiledWindow(Window(old.start, old.end), old.rows, answer.counts)
         runs.save_profiles(connection, old.monitor, old.binning, "quality", revision, [counts])
@@ -504,7 +505,8 @@ class Pipeline:
             )
             window, announcer = prepared.grid.at(seen.newest_event or now), Announcer(self.config, prepared)
             if row is not None and (row.silent_since is None) != (silent is None):
-                announcer.silence(connection, window, now, silent)
+                over = prepared.end is not None and (now >= prepared.end or (seen.newest_event or now) >= prepared.end)
+                announcer.silence(connection, window, now, silent, "nothing more is expected: the monitor has come to its end" if over else "events arrive again")
             for rule, why in labels.items():
                 announcer.beside(connection, rule, window, now, why, "warn")
 
@@ -534,8 +536,7 @@ def judged(monitor: MonitorConfig, outcome: Outcome) -> list[RuleResult]:
         "quality": {name: limit.model_dump() for name, limit in monitor.quality.limits.items()},
         "service": {name: limit.model_dump() for name, limit in monitor.service.limits.items()},
     }
-    violations = (outcome.sections.get("contract") or {}).get("violations", [])
-    return defined(inhibit([*outcome.results, RuleResult("service.error", "service", "pass")], broken), limits, violations)
+    return defined(inhibit([*outcome.results, RuleResult("service.error", "service", "pass")], broken), limits)
 
 
 def with_others(old: Row[Any], others: str | None) -> dict[str, Any]:

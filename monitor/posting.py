@@ -10,10 +10,15 @@ from typing import Any
 from sqlalchemy.engine import Connection, Row
 
 from checks.core.window import iso
-from monitor.alerting.silences import Held, release, silenced
+from monitor.alerting import messages
+from monitor.alerting.scopes import GROUP_INTERVAL
+from monitor.alerting.silences import Held, Silence, release, silenced
 from monitor.config.alerts import Owner
 from monitor.config.model import Config, MonitorConfig
 from monitor.store import incidents, outbox, silences
+
+PLATFORM_RULES = frozenset({"service.no_data", "service.error", "service.labels", "service.silence", "service.unwatched"})
+"""Rules that are the platform's: of what is not there, whatever else an incident holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +43,22 @@ def destinations(connection: Connection, config: Config, incident: Row[Any], oth
     heard of it and must hear the end."""
     owner = owner_of(config, incident.owner, otherwise)
     named = list(owner.route(incident.severity))
+    if set(incident.members) & PLATFORM_RULES and incident.scope == "monitor":
+        named += owner_of(config, "platform").route(incident.severity)
     if incident.escalated_at is not None and owner.escalate is not None:
         named += owner.escalate.to
     named += sorted(c for c in outbox.addressed(connection, incident.id) if c in config.channels)
     return list(dict.fromkeys(named))
+
+
+def quiet_for(current: Sequence[Silence], row: Row[Any], now: datetime) -> Silence | None:
+    """The silence that holds messages on an incident back; that of a source only if every one of its monitors is silenced."""
+    own = silenced(current, row.monitor, row.family, row.id, now)
+    if own is not None or row.scope != "source":
+        return own
+    each = [silenced(current, monitor, row.family, None, now) for monitor in row.members]
+    found = [s for s in each if s is not None]
+    return max(found, key=lambda s: s.ends) if found and len(found) == len(each) else None
 
 
 def send(connection: Connection, config: Config, post: Post, channels: Sequence[str], at: datetime, held: str = "") -> None:
@@ -52,7 +69,7 @@ def send(connection: Connection, config: Config, post: Post, channels: Sequence[
     """
     row = post.incident
     told = outbox.told(connection, row.id)
-    quiet = silenced(silences.current(connection, post.now), row.monitor, row.family, row.id, post.now)
+    quiet = quiet_for(silences.current(connection, post.now), row, post.now)
     held = f"silence:{quiet.id}" if quiet is not None else held
     spoken_for = incidents.spoken_for(connection, row)
     for channel in channels:
@@ -74,7 +91,7 @@ def let_go(connection: Connection, config: Config, held_by: str, when: str, now:
     still = silences.current(connection, now)
     for row in list(rows):  # another silence lasts on, or has begun since
         of = found.get(row.incident_id)
-        quiet = silenced(still, of.monitor, of.family, of.id, now) if of is not None else None
+        quiet = quiet_for(still, of, now) if of is not None else None
         if quiet is not None and f"silence:{quiet.id}" != held_by:
             outbox.hold_on(connection, row.id, f"silence:{quiet.id}")
             rows.remove(row)
@@ -134,3 +151,29 @@ def request_actions(connection: Connection, monitor: MonitorConfig, incident: Ro
             connection, incident=incident.id, sequence=0, destination=f"action:{monitor.name}:{action.key}", kind="action",
             payload={"type": "action.requested", "timestamp": iso(now), "data": data}, text="", now=now,
         )
+
+
+def say_plainly(connection: Connection, config: Config, row: Row[Any], kind: str, why: str, now: datetime) -> None:
+    """Announce something of an incident in the few words that the incident itself has, whatever is known of its monitor."""
+    row = incidents.get(connection, row.id)
+    window = {"start": iso(row.last_window), "end": iso(row.last_window)}
+
+    def payload(number: int) -> dict[str, Any]:
+        return {
+            "type": kind, "timestamp": iso(now),
+            "data": {
+                "incident": f"INC-{row.id}", "sequence": number, "covers": [number], "monitor": row.monitor, "family": row.family,
+                "severity": row.severity, "owner": row.owner, "headline": row.headline, "why": why, "state": row.state, "window": window,
+                "drivers": [], "members": [], "links": {}, "delayed": False,
+            },
+        }
+
+    sequence, body = incidents.append(connection, row.id, kind, now, payload)
+    state = messages.STATES.get(kind, kind)
+    text = "\n".join([
+        f"{state} [{row.severity}] {row.monitor}: {row.headline} (INC-{row.id}, message {sequence})", f"What changed: {why}.",
+        *([f"Next: driftd incidents INC-{row.id}; driftd ack INC-{row.id} stops reminders"] if row.state == "open" else []), f"Owner: {row.owner}.",
+    ])
+    shared = kind == "incident.fired" and len(config.sharing(row.monitor)) > 1
+    at = now + GROUP_INTERVAL if shared else now
+    send(connection, config, Post(row, kind, sequence, body, text, now), destinations(connection, config, row, "platform"), at)

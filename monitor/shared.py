@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,14 +10,15 @@ from sqlalchemy.engine import Connection, Row
 
 from monitor.alerting import messages
 from monitor.alerting.incidents import FIRED, RESOLVED, UPDATED
-from monitor.alerting.reminders import EVERY
-from monitor.alerting.scopes import GROUP_INTERVAL, QUIET_WINDOWS, SILENT, Trouble, gathered, headline, kind_of, wait
-from monitor.alerting.silences import silenced
+from monitor.alerting.scopes import GROUP_INTERVAL, QUIET_WINDOWS, SHARE, SILENT, Trouble, gathered, headline, kind_of, shown, wait
+from monitor.config.alerts import Escalation
 from monitor.config.groups import source_key, source_label
 from monitor.config.model import Config
-from monitor.posting import Post, owner_of, send
+from monitor.posting import Post, owner_of, quiet_for, send
 from monitor.store import incidents, outbox, silences
 from monitor.store.store import one_at_a_time
+
+MOST_NAMED = 5
 
 
 class Sources:
@@ -26,7 +28,10 @@ class Sources:
         self._config = config
 
     def gather(self, connection: Connection, name: str, now: datetime) -> int | None:
-        """After something of monitor ``name`` was announced: whether its source is the cause. Answers the source's incident."""
+        """After something of monitor ``name`` was announced: whether its source is the cause. Answers the source's incident.
+
+        Whatever joins it is said: in the message that still waits, or in one of its own.
+        """
         group = self._config.sharing(name)
         if len(group) < 2:
             return None
@@ -35,14 +40,13 @@ class Sources:
         one_at_a_time(connection, f"source/{key}")
         troubles = [
             Trouble(
-                row.id, row.monitor, row.family, kind_of(row.family, row.members, row.last_window), row.severity,
+                row.id, row.monitor, row.family, kind_of(row.family, row.members, row.since or row.first_window), row.severity,
                 row.parent_id if incidents.spoken_for(connection, row) else None,
             )
             for row in incidents.open_of(connection, group)
         ]
         known = incidents.open_source(connection, key)
         kinds = gathered(troubles, len(group))
-        old = list(known.facts.get("kinds", [])) if known is not None else []
         joining = [t for t in troubles if t.parent is None and t.kind in kinds]
         worse = known is not None and known.severity == "warn" and any(t.severity == "fail" for t in troubles if t.parent == known.id or t in joining)
         if not joining and not worse:
@@ -51,22 +55,16 @@ class Sources:
             number = self._open(connection, key, source_label(monitor), joining, kinds, len(group), now)
             self.announce(connection, number, FIRED, now, "", now + wait(GROUP_INTERVAL))
             return number
-        members = list(dict.fromkeys([*known.members, *(t.monitor for t in joining)]))
-        fresh = [k for k in kinds if k not in old and k.partition(" ")[0] not in {o.partition(" ")[0] for o in old}]
+        old = list(known.facts.get("kinds", []))
+        fresh = [kind for kind in dict.fromkeys(t.kind for t in joining) if kind not in old]
         newcomers = sorted({t.monitor for t in joining} - set(known.members))
-        inside = [t for t in troubles if t.kind in {*kinds, *old} or t.parent == known.id]
         incidents.update(
-            connection, known.id, members=members, facts={**known.facts, "kinds": list(dict.fromkeys([*old, *kinds]))}, last_window=now,
-            headline=headline(known.facts["label"], inside, len(group)), severity="fail" if worse else known.severity, windows=len(members),
+            connection, known.id, members=list(dict.fromkeys([*known.members, *(t.monitor for t in joining)])),
+            facts={**known.facts, "kinds": [*old, *fresh], "group": len(group)}, last_window=now, severity="fail" if worse else known.severity,
         )
         self._adopt(connection, known.id, joining)
-        if self._renew(connection, int(known.id), now):
-            return int(known.id)  # nobody has heard of it yet: the message that waits names these, too
-        last = incidents.last_said(connection, known.id) or now
-        if worse or newcomers or (fresh and now - last >= EVERY["fail"]):  # else the next message on it names what has joined
-            what = ", ".join([*(k.partition(" ")[0] for k in fresh), *newcomers[:5], *([f"{len(newcomers) - 5} more"] if len(newcomers) > 5 else [])])
-            at = now if worse else max(now, last + wait(timedelta(hours=1)))
-            self.announce(connection, known.id, UPDATED, now, "; ".join(["now fail"] * worse + [f"also {what}"] * bool(what)), at)
+        named = [*newcomers[:MOST_NAMED], *([f"{len(newcomers) - MOST_NAMED} more"] if len(newcomers) > MOST_NAMED else [])]
+        self._tell(connection, int(known.id), [shown(kind) for kind in fresh] + named, worse, now)
         return int(known.id)
 
     def _open(
@@ -76,7 +74,8 @@ class Sources:
         number = incidents.create(
             connection, monitor=f"source {label}"[:200], family=joining[0].family, severity=severity, state="open", owner="platform",
             headline=headline(label, joining, monitors), opened_at=now, reason="", first_window=now, last_window=now, windows=1,
-            members=list(dict.fromkeys(t.monitor for t in joining)), facts={"kinds": kinds, "label": label}, hold_by="", scope="source", source=key,
+            members=list(dict.fromkeys(t.monitor for t in joining)), facts={"kinds": kinds, "label": label, "group": monitors}, hold_by="",
+            scope="source", source=key, fail_since=now if severity == "fail" else None,
         )
         self._adopt(connection, number, joining)
         return number
@@ -88,21 +87,36 @@ class Sources:
             incidents.update(connection, trouble.incident, parent_id=number)
             outbox.cover_unsent(connection, trouble.incident, f"INC-{number}")
 
-    def _renew(self, connection: Connection, number: int, now: datetime) -> bool:
-        """Let the first message, as long as it waits for its siblings, name what has joined since; False when it has left."""
-        if not outbox.waits(connection, number):
-            return False
-        row, facts = self._facts(connection, number, FIRED, now, "")
-        body, text = messages.source_payload(facts, 1), messages.source_text(facts, 1)
-        at = outbox.renew(connection, number, body, text)
-        incidents.reword(connection, number, 1, body)
-        quiet = silenced(silences.current(connection, now), row.monitor, row.family, row.id, now)
+    def speak_again(self, connection: Connection, incident: int) -> None:
+        """An incident that came back or got graver speaks for itself, unless others have the same trouble now."""
+        incidents.update(connection, incident, parent_id=None)
+
+    def _tell(self, connection: Connection, number: int, what: Sequence[str], worse: bool, now: datetime) -> None:
+        """Say what has joined: in the newest message as long as that waits, else in another, which waits for what joins next."""
+        said = incidents.announcements(connection, number)[-1]
+        if outbox.waits(connection, number, said.sequence):
+            before = str(said.payload["data"].get("why", "")).removeprefix("also ")
+            also = ", ".join(dict.fromkeys([*([before] if before else []), *what]))
+            self._renew(connection, number, said, f"also {also}" if also and said.type != FIRED else "", now)
+            if worse:
+                outbox.hasten(connection, number, now)
+        elif worse or what:
+            why = "; ".join(["now fail"] * worse + [f"also {', '.join(what)}"] * bool(what))
+            if worse:
+                incidents.update(connection, number, fail_since=now, acked_by="", acked_at=None, escalated_at=None, reminders=0, reminded_at=None)
+            self.announce(connection, number, UPDATED, now, why, now if worse else now + wait(GROUP_INTERVAL))
+
+    def _renew(self, connection: Connection, number: int, said: Row[Any], why: str, now: datetime) -> None:
+        row, facts = self._facts(connection, number, said.type, now, why)
+        body, text = messages.source_payload(facts, said.sequence), messages.source_text(facts, said.sequence)
+        at = outbox.renew(connection, number, said.sequence, body, text)
+        incidents.reword(connection, number, said.sequence, body)
+        quiet = quiet_for(silences.current(connection, now), row, now)
         for channel in self.channels(row):
             outbox.add_once(
-                connection, incident=number, sequence=1, destination=channel, kind="alert", payload=body, text=text, now=now, next_at=at or now,
-                held_by=f"silence:{quiet.id}" if quiet is not None else "",
+                connection, incident=number, sequence=said.sequence, destination=channel, kind="alert", payload=body, text=text, now=now,
+                next_at=at or now, held_by=f"silence:{quiet.id}" if quiet is not None else "",
             )
-        return True
 
     def announce(self, connection: Connection, number: int, kind: str, now: datetime, why: str, at: datetime) -> None:
         """Say something of a source's incident: to the platform, and to the owners of its monitors."""
@@ -117,6 +131,13 @@ class Sources:
     def _facts(self, connection: Connection, number: int, kind: str, now: datetime, why: str) -> tuple[Row[Any], messages.SourceFacts]:
         row = incidents.get(connection, number)
         inside = incidents.children(connection, number)
+        troubles = [
+            Trouble(c.id, c.monitor, c.family, kind_of(c.family, c.members, c.since or c.first_window), c.severity, number)
+            for c in inside if c.state == "open"
+        ]
+        if troubles and row.state == "open":  # whoever has recovered is not named any more
+            incidents.update(connection, number, headline=headline(row.facts["label"], troubles, int(row.facts.get("group", len(row.members)))), windows=len(row.members))
+            row = incidents.get(connection, number)
         rollbacks = [r for child in inside if (r := incidents.rollback_of(connection, child.id)) is not None and r.state not in ("blocked", "cancelled")]
         facts = messages.SourceFacts(
             kind, number, row.facts["label"], row.severity, row.owner, row.headline, row.first_window, now, why,
@@ -126,21 +147,36 @@ class Sources:
 
     def channels(self, row: Row[Any]) -> list[str]:
         """The platform's channels and those of every affected owner."""
-        owners = [self._config.monitors[m].owner for m in row.members if m in self._config.monitors]
-        named = [c for owner in ("platform", *owners) for c in owner_of(self._config, owner).route(row.severity)]
-        escalate = owner_of(self._config, row.owner).escalate
-        if row.escalated_at is not None and escalate is not None:
-            named += escalate.to
-        return list(dict.fromkeys(named))
+        named = [c for owner in self._owners(row) for c in owner_of(self._config, owner).route(row.severity)]
+        escalation = self.escalation(row) if row.escalated_at is not None else None
+        return list(dict.fromkeys([*named, *(escalation.to if escalation is not None else [])]))
 
-    def settle(self, connection: Connection, row: Row[Any], now: datetime, size: timedelta) -> bool:
-        """Close a source's incident when none of its monitors has had an open one for two windows; True when it was closed."""
+    def _owners(self, row: Row[Any]) -> list[str]:
+        return ["platform", *dict.fromkeys(self._config.monitors[m].owner for m in row.members if m in self._config.monitors)]
+
+    def escalation(self, row: Row[Any]) -> Escalation | None:
+        """Who else is told when nobody acknowledges: whom the platform or any owner names, after the shortest of their times."""
+        found = [e for owner in self._owners(row) if (e := owner_of(self._config, owner).escalate) is not None]
+        if not found:
+            return None
+        return Escalation(after=min(e.after for e in found), to=list(dict.fromkeys(c for e in found for c in e.to)))
+
+    def settle(self, connection: Connection, row: Row[Any], now: datetime, size: timedelta) -> list[Row[Any]] | None:
+        """Close a source's incident when its monitors have been well for two windows.
+
+        Where a few still are not, while the others have been for so long, those few speak for themselves again: they are answered.
+        None while it goes on.
+        """
         inside = incidents.children(connection, row.id)
-        if any(c.state == "open" for c in inside):
-            return False
+        still = [c for c in inside if c.state == "open"]
+        names = {c.monitor for c in still}
         last = max((c.closed_at for c in inside if c.closed_at is not None), default=row.opened_at)
-        if now - last < QUIET_WINDOWS * size:
-            return False
+        few = len(names) < 2 or len(names) < SHARE * int(row.facts.get("group", len(row.members)))
+        if (still and not few) or now - last < QUIET_WINDOWS * size:
+            return None
         incidents.update(connection, row.id, state="closed", closed_at=now, closed_window=now, reason="resolved")
-        self.announce(connection, row.id, RESOLVED, now, "none of its monitors is in trouble any more", now)
-        return True
+        for child in still:
+            incidents.update(connection, child.id, parent_id=None)
+        why = f"only {', '.join(sorted(names))} still {'is' if len(names) == 1 else 'are'} in trouble: told apart" if still else "none of its monitors is in trouble any more"
+        self.announce(connection, row.id, RESOLVED, now, why, now)
+        return still

@@ -16,22 +16,16 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def defined(
-    results: Sequence[RuleResult], limits: Mapping[str, Mapping[str, Any]], violations: Sequence[Mapping[str, Any]],
-) -> list[RuleResult]:
-    """The results with the definition of their rules.
+def defined(results: Sequence[RuleResult], limits: Mapping[str, Mapping[str, Any]]) -> list[RuleResult]:
+    """The results with the definition of their rules; those of a contract have theirs.
 
-    Parameters
-    ----------
-    limits : by family (quality, service, drift), the owner's limits by the name they stand under in the configuration.
-    violations : of the contract section; a rule that holds does not say what it promised.
+    ``limits`` are by family (quality, service, drift) the owner's limits by the name they stand under in the configuration.
     """
-    promised = {f"contract.{v['rule']}": digest(v["threshold"]) for v in violations}
     found = []
     for result in results:
         name = result.rule.partition(".")[2]
         own = limits.get(result.family, {})
         limit = own.get(name) or own.get(name.partition("[")[0])
-        definition = promised.get(result.rule, "") if result.family == "contract" else digest(limit) if limit is not None else ""
+        definition = digest(limit) if limit is not None else ""
         found.append(replace(result, definition=definition) if definition else result)
     return found

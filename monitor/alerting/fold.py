@@ -23,8 +23,10 @@ DRIVER = "driver"
 """The state of a result that names a column which drives drift: a member of an incident, never its cause."""
 
 FLAP_WINDOWS, FLAP_CHANGES = 10, 4
-"""A rule whose state changes more often than this many times in so many windows flaps; an incident that fires again within
-so many windows of its end goes on."""
+"""A rule whose state changes more often than this many times in so many windows flaps."""
+
+REOPEN_WINDOWS = 5
+"""An incident that fires again within so many windows of its end goes on: it comes and goes."""
 
 FLAP_CLEAR = 5
 """Good windows in a row that end an incident which flaps, or has come back."""
@@ -46,19 +48,20 @@ class Policy:
     """How many breaching windows fire, and how many good ones clear.
 
     ``fire`` is (k, n); ``contract_clear`` is the number for contract and data rules, of which a single good window is
-    proof enough.
+    proof enough. ``always`` says that the owner has chosen k and n, for every rule.
     """
 
     fire: tuple[int, int] = (1, 1)
     clear: int = 2
     contract_clear: int = 1
+    always: bool = False
 
     def clear_of(self, family: str) -> int:
         return self.contract_clear if family in ("contract", "data") else self.clear
 
     def fire_of(self, result: RuleResult) -> tuple[int, int]:
         sure = result.family in ("contract", "data", "drift") or (result.low is not None and result.high is not None)
-        return (1, 1) if sure else self.fire
+        return (1, 1) if sure and not self.always else self.fire
 
 
 @dataclass(slots=True)
@@ -87,7 +90,8 @@ class RuleState:
 class Episode:
     """What one incident is about: a stretch of windows in which rules of one family fired.
 
-    ``windows`` are the starts of the breaching windows; ``closed`` is the window that ended it, None while open;
+    ``windows`` are the starts of the breaching windows, ``since`` the first of them after it came back; ``closed`` is the window
+    that ended it, None while open;
     ``reason`` is resolved, expired, new normal or rule changed; ``before`` counts breaching windows from before the range;
     ``reopened`` says how often it ended and fired again soon after, ``flapping`` that it comes and goes.
     """
@@ -104,6 +108,7 @@ class Episode:
     reopened: int = 0
     flapping: bool = False
     ended: int = -1
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +264,7 @@ def _graver(left: Verdict, right: Verdict) -> Verdict:
 def _again(family: str, index: int, fresh: Sequence[RuleState], episodes: Sequence[Episode]) -> Episode | None:
     """The incident of one of these rules that ended a few windows ago: what fires again so soon is the same."""
     last = next((e for e in reversed(episodes) if e.family == family), None)
-    if family == "drift" or last is None or last.reason != "resolved" or index - last.ended > FLAP_WINDOWS:
+    if family == "drift" or last is None or last.reason != "resolved" or index - last.ended > REOPEN_WINDOWS:
         return None
     return last if any(state.rule in last.members for state in fresh) else None
 
@@ -280,6 +285,7 @@ def _family(
         episode = _again(family, index, fresh, episodes)
         if episode is not None:
             episode.closed, episode.reason, episode.reopened = None, "", episode.reopened + 1
+            episode.since, episode.severity, episode.members = start, severity, {}  # what it was before is over
             for state in fresh:
                 state.reopened = True
         else:
@@ -292,8 +298,8 @@ def _family(
     for state in firing:
         result = here.get(state.rule)
         if result is not None and Verdict(result.verdict).breach and state.state == "firing":
-            worse = episode.members.get(state.rule)
-            if worse is None or (worse.verdict == "warn" and result.verdict == "fail"):
+            before = episode.members.get(state.rule)
+            if before is None or before.verdict == "warn" or result.verdict == "fail":  # the newest, but no warning hides a fail
                 episode.members[state.rule] = result
             episode.severity = _graver(episode.severity, Verdict(result.verdict))
             breached = True

@@ -14,6 +14,7 @@ FIRED, UPDATED, RESOLVED, WITHDRAWN = (
 )
 
 
+NO_WINDOW = ("service.error", "service.no_data")
 WRONG = ("failed", "no_effect")
 
 
@@ -55,13 +56,14 @@ class Transition:
 
 def diff(
     episodes: Sequence[Episode], known: Sequence[Known], since: datetime, unsure: frozenset[int] = frozenset(), over: frozenset[int] = frozenset(),
+    lost: frozenset[int] = frozenset(),
 ) -> tuple[list[Transition], dict[int, Episode]]:
     """The transitions from the announced incidents to the desired ``episodes``, and which episode each incident is.
 
     An episode is the incident of its family that shares a window with it. An announced incident that began at or after
-    ``since`` and has no episode any more is withdrawn, once; an open one from before has ended. Those in ``unsure`` stay as
-    they are: what fired them is not known to be a pass now, on final labels or complete data; unless another incident goes on with their
-    windows, or (``over``) enough good windows have come since.
+    ``since`` and has no episode any more is withdrawn, once. Those in ``unsure`` stay as they are: what fired them is not known
+    now, on final labels or complete data; unless another incident goes on with their windows, or (``over``) enough good windows
+    have come since. An open one from before ``since`` ends only with those, or (``lost``) when nothing is known of it for long.
     """
     transitions: list[Transition] = []
     matched: dict[int, Episode] = {}
@@ -77,15 +79,24 @@ def diff(
         matched[same.id] = episode
         transitions += _of_known(same, episode)
     for gone in left:
+        other = next((i for i, e in matched.items() if e.family == gone.family and e.first <= gone.last and gone.first <= (e.closed or e.last)), None)
+        if gone.state == "open" and other is not None and gone.first >= since:
+            transitions.append(Transition(RESOLVED, gone.id, None, f"goes on as INC-{other}"))
+            continue
         if gone.id in unsure and gone.first >= since:
-            other = next((i for i, e in matched.items() if e.family == gone.family and e.first <= gone.last and gone.first <= (e.closed or e.last)), None)
-            if gone.state == "open" and (other is not None or gone.id in over):
-                transitions.append(Transition(RESOLVED, gone.id, None, f"goes on as INC-{other}" if other is not None else "resolved"))
+            if gone.state == "open" and gone.id in over:
+                transitions.append(Transition(RESOLVED, gone.id, None, "resolved"))
             continue
         if gone.state != "withdrawn" and gone.first >= since:
-            transitions.append(Transition(WITHDRAWN, gone.id, None, "withdrawn after late data"))
-        elif gone.state == "open":
+            failed = gone.members and all(rule in NO_WINDOW for rule in gone.members)
+            if not failed:
+                transitions.append(Transition(WITHDRAWN, gone.id, None, "withdrawn after late data"))
+            elif gone.state == "open":  # the window could not be read, and now it can
+                transitions.append(Transition(RESOLVED, gone.id, None, "resolved"))
+        elif gone.state == "open" and gone.id in over:
             transitions.append(Transition(RESOLVED, gone.id, None, "resolved"))
+        elif gone.state == "open" and gone.id in lost:
+            transitions.append(Transition(RESOLVED, gone.id, None, "expired"))
     return transitions, matched
 
 

@@ -1,4 +1,4 @@
-"""Whether a breach that was announced is known to have been none."""
+"""What is known by now of the windows of an incident that the fold does not find any more."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from monitor.alerting.fold import DRIVER, WindowResults
 UNSETTLED = ("waiting", "provisional", "estimated", "deferred")
 
 
-def refuted(first: datetime, last: datetime, members: Collection[str], windows: Sequence[WindowResults]) -> bool:
-    """Whether every result that could have fired an incident of ``members`` from ``first`` to ``last`` is a pass now.
+def settled(first: datetime, last: datetime, members: Collection[str], windows: Sequence[WindowResults]) -> bool:
+    """Whether every result that could have fired an incident of ``members`` from ``first`` to ``last`` is known, so that the fold is
+    right to find none.
 
-    A result that is not known any more, or rests on labels that are not final, refutes nothing: the incident stays as it is.
+    A result that is not known any more, or rests on labels that are not final, settles nothing: the incident stays as it is.
     """
     for item in windows:
         if not first <= item.window.start <= last:
@@ -21,7 +22,7 @@ def refuted(first: datetime, last: datetime, members: Collection[str], windows: 
         found = {r.rule: r for r in item.results if r.state != DRIVER}
         for rule in members:
             result = found.get(rule)
-            if result is not None and (result.verdict != "pass" or result.state in UNSETTLED):
+            if result is not None and (result.verdict not in ("pass", "warn", "fail") or result.state in UNSETTLED):
                 return False
         if not found.keys() & set(members):
             return False
@@ -29,14 +30,25 @@ def refuted(first: datetime, last: datetime, members: Collection[str], windows: 
 
 
 def passed_since(last: datetime, members: Collection[str], windows: Sequence[WindowResults]) -> int:
-    """How many windows in a row, the newest ones, hold after the ``last`` breach of an incident: each with a known pass of its rules, and no breach."""
+    """How many windows in a row, the newest ones, hold after the ``last`` breach of an incident: each with a known pass of its rules
+    beyond the limit that clears, and no breach."""
     good = 0
     for item in windows:
         if item.window.start <= last:
             continue
-        verdicts = {r.verdict for r in item.results if r.rule in members and r.state != DRIVER}
-        if verdicts & {"warn", "fail"}:
+        found = [r for r in item.results if r.rule in members and r.state != DRIVER]
+        if any(r.verdict in ("warn", "fail") for r in found):
             good = 0
-        elif "pass" in verdicts:
-            good += 1
+        elif any(r.verdict == "pass" for r in found):
+            good += all(r.cleared for r in found if r.verdict == "pass")
     return good
+
+
+def unknown_for(members: Collection[str], windows: Sequence[WindowResults]) -> int:
+    """How many windows in a row, the newest ones, say nothing of an incident's rules."""
+    count = 0
+    for item in reversed(windows):
+        if any(r.rule in members and r.state != DRIVER and r.verdict in ("pass", "warn", "fail") for r in item.results):
+            break
+        count += 1
+    return count

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 GROUP_INTERVAL = timedelta(minutes=5)
 SHARE = 0.5
 SILENT = "silent"
+NOTHING_COMES = ("service.silence", "service.no_data", "service.error", "service.unwatched")
 QUIET_WINDOWS = 2
 """Windows without an open incident of its monitors after which a source's incident ends."""
 
@@ -25,11 +26,17 @@ class Trouble:
     parent: int | None = None
 
 
-def kind_of(family: str, rules: Sequence[str], last_window: datetime) -> str:
-    """What incidents of one source have in common: silence at any time; of everything else, family and window."""
-    if family == "service" and any(r in ("service.silence", "service.no_data", "service.error") for r in rules):
+def kind_of(family: str, rules: Sequence[str], began: datetime) -> str:
+    """What incidents of one source have in common: silence at any time; of everything else, the family and the window it began with."""
+    if family == "service" and any(r in NOTHING_COMES for r in rules):
         return SILENT
-    return f"{family} {last_window:%Y-%m-%dT%H:%MZ}"
+    return f"{family} {began:%Y-%m-%dT%H:%MZ}"
+
+
+def shown(kind: str) -> str:
+    """A kind of trouble in words."""
+    family, _, began = kind.partition(" ")
+    return f"{family} since {began}" if began else "silence"
 
 
 def gathered(troubles: Sequence[Trouble], monitors: int) -> list[str]:
@@ -43,7 +50,9 @@ def gathered(troubles: Sequence[Trouble], monitors: int) -> list[str]:
 def headline(source: str, troubles: Sequence[Trouble], monitors: int) -> str:
     """What a source's incident says in one line."""
     names = {t.monitor for t in troubles}
-    families = sorted({"silence" if t.kind == "silent" else t.family for t in troubles})
+    if len(names) == 1:
+        return f"of the {monitors} monitors on {source} that were in trouble at once, {next(iter(names))} still is"
+    families = sorted({"silence" if t.kind == SILENT else t.family for t in troubles})
     return f"{len(names)} of the {monitors} monitors on {source} are in trouble at once ({', '.join(families)}): look at the source, not at the models"
 
 

@@ -24,6 +24,7 @@ from contracts.judge import SCOPE, Bound, as_json, bind, judge, tally, verdict_o
 from contracts.masking import masked, shown, without_values
 from contracts.model import Column, Contract, ContractOutcome, Data, Observation, Violation
 from contracts.query import ForeignKey
+from monitor.alerting.definition import digest
 from monitor.ports import Engine, Relation, RuleResult, Source
 from monitor.profiling.nested import nested_types
 from monitor.profiling.plan import digest_of
@@ -189,7 +190,7 @@ def judge_contract(
         keys = json.dumps({rule: b64encode(body).decode() for rule, body in asked.digests.items()}).encode()
     left = {"answers": {rule: _plain(answer) for rule, answer in asked.answers.items()}, "details": details}
     kept_now = {name: value for name, value in left.items() if value}
-    return Judged(section, _results(outcome, violations, profile.rows, inferred=bound.contract.inferred), outcome, keys, kept_now, profile.rows)
+    return Judged(section, _results(bound, outcome, violations, profile.rows), outcome, keys, kept_now, profile.rows)
 
 
 def _facts(column: ColumnProfile) -> dict[str, float]:
@@ -203,8 +204,9 @@ def _facts(column: ColumnProfile) -> dict[str, float]:
     return facts
 
 
-def _results(outcome: ContractOutcome, violations: Sequence[Mapping[str, Any]], rows: int, *, inferred: bool) -> list[RuleResult]:
-    found = [RuleResult(f"contract.{rule}", "contract", "pass", n=rows) for rule in outcome.passed]
+def _results(bound: Bound, outcome: ContractOutcome, violations: Sequence[Mapping[str, Any]], rows: int) -> list[RuleResult]:
+    promised, inferred = {id: digest(rule.threshold) for id, rule in bound.rules.items()}, bound.contract.inferred
+    found = [RuleResult(f"contract.{rule}", "contract", "pass", n=rows, definition=promised[rule]) for rule in outcome.passed]
     for violation, shown_as in zip(outcome.violations, violations, strict=True):
         rule, cause = violation.rule, shown_as["cause"]
         place = "" if inferred or rule.kind == "extraColumn" else f" (line {rule.line} of the contract)"
@@ -212,6 +214,7 @@ def _results(outcome: ContractOutcome, violations: Sequence[Mapping[str, Any]], 
         low, high = violation.interval or (None, None)
         found.append(RuleResult(
             f"contract.{rule.id}", "contract", str(violation.verdict), violation.fraction, low, high, violation.rows, rule.column, reason=reason,
+            definition=promised.get(rule.id, digest(rule.threshold)),
         ))
     found += [
         RuleResult(f"contract.{n.rule.id}", "contract", "error", n=rows, column=n.rule.column, reason=f"{n.rule.id}: {n.reason}")

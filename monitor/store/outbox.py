@@ -45,15 +45,17 @@ def add_once(connection: Connection, *, incident: int, sequence: int, destinatio
     return True
 
 
-def notice(connection: Connection, key: str, destination: str, payload: dict[str, Any], text: str, now: datetime) -> bool:
+def notice(
+    connection: Connection, key: str, destination: str, payload: dict[str, Any], text: str, now: datetime, held_by: str = "",
+) -> bool:
     """Decide a message that belongs to no incident, once for each ``key``; False when it was decided before."""
     full = "msg_" + hashlib.sha256(f"{key}/{destination}".encode()).hexdigest()[:32]
     if connection.execute(sa.select(t.outbox.c.id).where(t.outbox.c.key == full)).scalar() is not None:
         return False
     connection.execute(
         t.outbox.insert().values(
-            key=full, incident_id=None, destination=destination, kind="alert", sequence=0, payload=payload, text=text, state=PENDING,
-            attempts=0, next_at=now, created_at=now, epoch=0, error="", held_by="", covered_by="",
+            key=full, incident_id=None, destination=destination, kind="alert", sequence=0, payload=payload, text=text,
+            state=HELD if held_by else PENDING, attempts=0, next_at=now, created_at=now, epoch=0, error="", held_by=held_by, covered_by="",
         )
     )
     return True
@@ -136,19 +138,35 @@ def hasten(connection: Connection, incident: int, now: datetime) -> None:
     connection.execute(t.outbox.update().where(*mine).values(next_at=now))
 
 
-def waits(connection: Connection, incident: int) -> bool:
-    """Whether the first messages of an incident all wait untried, and there are no others."""
+def waits(connection: Connection, incident: int, sequence: int) -> bool:
+    """Whether that message of an incident waits untried for every destination."""
     o = t.outbox.c
-    rows = connection.execute(sa.select(o.state, o.attempts, o.sequence).where(o.incident_id == incident, o.kind == "alert")).all()
-    return bool(rows) and all(r.state in WAITING and not r.attempts and r.sequence == 1 for r in rows)
+    mine = (o.incident_id == incident, o.kind == "alert", o.sequence == sequence)
+    rows = connection.execute(sa.select(o.state, o.attempts).where(*mine).with_for_update()).all()
+    return bool(rows) and all(r.state in WAITING and not r.attempts for r in rows)
 
 
-def renew(connection: Connection, incident: int, payload: dict[str, Any], text: str) -> datetime | None:
-    """Replace what the waiting first messages of an incident say; answers when they leave."""
+def renew(connection: Connection, incident: int, sequence: int, payload: dict[str, Any], text: str) -> datetime | None:
+    """Replace what a waiting message of an incident says; answers when it leaves."""
     o = t.outbox.c
-    mine = (o.incident_id == incident, o.kind == "alert", o.sequence == 1, o.state.in_(WAITING))
+    mine = (o.incident_id == incident, o.kind == "alert", o.sequence == sequence, o.state.in_(WAITING))
     connection.execute(t.outbox.update().where(*mine).values(payload=payload, text=text))
     return connection.execute(sa.select(sa.func.max(o.next_at)).where(*mine)).scalar()
+
+
+def hold(connection: Connection, incident: int, held_by: str) -> None:
+    """Let what waits of an incident wait for something else, such as the end of a silence."""
+    o = t.outbox.c
+    mine = (o.incident_id == incident, o.kind == "alert", o.state == PENDING)
+    connection.execute(t.outbox.update().where(*mine).values(state=HELD, held_by=held_by))
+
+
+def held_by_ended(connection: Connection) -> list[str]:
+    """The names of silences that are over and still hold messages, as those that were decided while they ended."""
+    o, s = t.outbox.c, t.silence.c
+    names = connection.execute(sa.select(o.held_by).where(o.state == HELD, o.held_by.like("silence:%")).distinct()).scalars().all()
+    ended = set(connection.execute(sa.select(s.id).where(s.ended_at.is_not(None))).scalars()) if names else set()
+    return [name for name in names if int(name.partition(":")[2]) in ended]
 
 
 def cancel_rollback(connection: Connection, incident: int, why: str) -> None:

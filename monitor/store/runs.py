@@ -374,8 +374,17 @@ def drift_p_values(connection: Connection, name: str, since: datetime, until: da
     return [float(value) for value in connection.execute(query.order_by(r.start)).scalars()]
 
 
+def unusual(connection: Connection, name: str, since: datetime, until: datetime) -> list[datetime]:
+    """The windows that start in ``[since, until)`` whose drift was beyond its limit, whatever followed from it, in order."""
+    return _drifted(connection, name, since, until, t.result.c.verdict.in_(("warn", "fail")))
+
+
 def watched(connection: Connection, name: str, since: datetime, until: datetime) -> list[datetime]:
     """The windows that start in ``[since, until)`` in which drift was held back, in order."""
+    return _drifted(connection, name, since, until, t.result.c.state == "watch")
+
+
+def _drifted(connection: Connection, name: str, since: datetime, until: datetime, how: sa.ColumnElement[bool]) -> list[datetime]:
     r, x = t.run.c, t.result.c
-    held = (r.monitor == name, r.current, r.start >= since, r.start < until, x.rule == "drift", x.state == "watch")
+    held = (r.monitor == name, r.current, r.start >= since, r.start < until, x.rule == "drift", how)
     return list(connection.execute(sa.select(r.start).join(t.result, r.id == x.run_id).where(*held).order_by(r.start)).scalars())

@@ -95,6 +95,11 @@ def holds_lease(connection: Connection, name: str, owner: str, epoch: int) -> bo
     return connection.execute(query.with_for_update()).scalar() is not None
 
 
+def leased(connection: Connection, name: str, now: datetime) -> bool:
+    """Whether anybody holds the lease on ``name``."""
+    return connection.execute(sa.select(t.lease.c.until).where(t.lease.c.name == name, t.lease.c.until > now)).scalar() is not None
+
+
 def release_lease(connection: Connection, name: str, owner: str) -> None:
     """Give the lease back early; the epoch stays."""
     past = t.EPOCH

@@ -20,7 +20,7 @@ from monitor.alerting.fold import Policy, WindowResults, fold
 from monitor.alerting.incidents import FIRED, RESOLVED, UPDATED, Known, diff
 from monitor.alerting.inhibition import inhibit
 from monitor.alerting.reminders import DIGEST, ESCALATE, REMIND, Announced, remind
-from monitor.alerting.retraction import refuted
+from monitor.alerting.retraction import settled
 from monitor.alerting.rollback import code_of, effect, payload_hash
 from monitor.alerting.scopes import Trouble, gathered, kind_of, wait
 from monitor.ports import RuleResult
@@ -143,21 +143,64 @@ def test_a_rule_with_another_limit_begins_anew_and_the_open_incident_ends_as_cha
 
 
 def test_the_definition_of_a_rule_is_its_limit() -> None:
-    rows = [RuleResult("quality.roc_auc[ALL]", "quality", "pass"), RuleResult("contract.a.required", "contract", "fail"), RuleResult("data.x", "data", "pass")]
-    one = defined(rows, {"quality": {"roc_auc": {"fail_below": 0.5}}}, [{"rule": "a.required", "threshold": "= 0"}])
-    two = defined(rows, {"quality": {"roc_auc": {"fail_below": 0.6}}}, [{"rule": "a.required", "threshold": "<= 3"}])
-    assert [a.definition == b.definition for a, b in zip(one, two, strict=True)] == [False, False, True]
-    assert one[2].definition == ""
+    rows = [RuleResult("quality.roc_auc[ALL]", "quality", "pass"), RuleResult("contract.a.required", "contract", "pass", definition="its own"), RuleResult("data.x", "data", "pass")]
+    one = defined(rows, {"quality": {"roc_auc": {"fail_below": 0.5}}})
+    two = defined(rows, {"quality": {"roc_auc": {"fail_below": 0.6}}})
+    assert [a.definition == b.definition for a, b in zip(one, two, strict=True)] == [False, True, True]
+    assert [r.definition for r in one[1:]] == ["its own", ""]
 
 
 # -- retraction, inhibition
 
 @pytest.mark.parametrize(
     ("now", "state", "expected"),
-    [("pp", "final", True), ("pf", "final", False), ("pi", "final", False), ("p-", "", False), ("pp", "provisional", False), ("ph", "", False), ("pe", "", False)],
+    [("pp", "final", True), ("pf", "final", True), ("pi", "final", False), ("p-", "", False), ("pp", "provisional", False), ("ph", "", False), ("pe", "", False)],
 )
-def test_only_a_known_pass_on_final_labels_refutes_what_fired(now: str, state: str, expected: bool) -> None:
-    assert refuted(START, START + DAY, (RULE,), results(now, state=state)) is expected
+def test_only_what_is_known_on_final_labels_settles_what_became_of_an_incident(now: str, state: str, expected: bool) -> None:
+    assert settled(START, START + DAY, (RULE,), results(now, state=state)) is expected
+
+
+@pytest.mark.parametrize(("history", "order", "fire"), [("fppf", (0, 1, 3, 2), (2, 3)), ("wwpf", (0, 2, 3, 1), (2, 3)), ("fpfpp", (0, 2, 4, 1, 3), (2, 3))])
+def test_whatever_order_windows_come_in_the_same_incidents_are_open_in_the_end(history: str, order: tuple[int, ...], fire: tuple[int, int]) -> None:
+    """Announced after each arrival, the incidents that are open at the end are those of the whole history."""
+    stream, policy = results(history, low=None, high=None), Policy(fire=fire)
+    known: dict[int, Known] = {}
+    for upto in range(1, len(order) + 1):
+        here = sorted((stream[k] for k in order[:upto]), key=lambda w: w.window.start)
+        episodes = fold(here, policy, frozenset()).episodes
+        unsure = frozenset(i for i, k in known.items() if not settled(k.first, k.last, k.members, here))
+        transitions, matched = diff(episodes, list(known.values()), START, unsure)
+        for transition in transitions:
+            if transition.type == FIRED and transition.episode is not None:
+                e = transition.episode
+                known[len(known) + 1] = Known(len(known) + 1, "quality", str(e.severity), "open", e.first, e.last, None, (RULE,))
+            elif transition.type == UPDATED and transition.incident is not None:
+                known[transition.incident] = replace(known[transition.incident], state="open", closed=None)
+            else:
+                which = transition.incident or len(known)
+                state = "closed" if transition.type == RESOLVED else "withdrawn"
+                known[which] = replace(known[which], state=state, closed=here[-1].window.start)
+        for which, episode in matched.items():
+            known[which] = replace(known[which], first=episode.first, last=episode.last)
+    wanted = [e for e in fold(stream, policy, frozenset()).episodes if e.closed is None]
+    assert [(k.first, k.last) for k in known.values() if k.state == "open"] == [(e.first, e.last) for e in wanted]
+
+
+def test_an_owner_who_chose_k_of_n_and_clear_chose_it_for_every_family() -> None:
+    for family in ("quality", "contract", "data", "service"):
+        chosen = Policy(fire=(2, 3), clear=3, contract_clear=3, always=True)
+        assert fold(results("pf", family, f"{family}.x"), chosen, frozenset()).episodes == ()
+        (episode,) = fold(results("pffpp", family, f"{family}.x"), chosen, frozenset()).episodes
+        assert episode.closed is None
+        (episode,) = fold(results("pffppp", family, f"{family}.x"), chosen, frozenset()).episodes
+        assert episode.closed == START + 5 * DAY
+
+
+def test_an_incident_that_comes_back_is_about_what_broke_it_now() -> None:
+    (episode,) = fold(results("fppw"), Policy(), frozenset()).episodes
+    assert (episode.first, episode.since, str(episode.severity), episode.reopened) == (START, START + 3 * DAY, "warn", 1)
+    assert [m.verdict for m in episode.members.values()] == ["warn"]
+    assert len(fold(results("fpp" + "p" * 5 + "f"), Policy(), frozenset()).episodes) == 2, "long after its end it is another"
 
 
 def test_what_is_not_refuted_stays_as_it_is() -> None:

@@ -16,6 +16,7 @@ from checks.core.window import Window
 from monitor.alerting.drift import decide
 from monitor.alerting.fold import Accepted, Begun, Policy, WindowResults, fold
 from monitor.alerting.incidents import FIRED, RESOLVED, UPDATED, WITHDRAWN, Known, diff
+from monitor.alerting.retraction import passed_since, unknown_for
 from monitor.alerting.rollback import Evidence, Witness, propose
 from monitor.alerting.silence import silent_since
 from monitor.ports import RuleResult
@@ -108,12 +109,22 @@ def known(**changes: object) -> Known:
     [
         ("pw", [], [FIRED]), ("pw", [known()], []), ("pwf", [known()], [UPDATED]), ("pwpp", [known()], [RESOLVED]), ("pp", [known()], [WITHDRAWN]),
         ("pwpp", [], [FIRED, RESOLVED]), ("pp", [known(state="withdrawn")], []), ("pwpp", [known(state="closed", closed=window(3).start)], []),
-        ("pp", [known(first=START - 9 * DAY)], [RESOLVED]),
+        ("pp", [known(first=START - 9 * DAY)], []),
     ],
 )
 def test_only_the_difference_is_announced(verdicts: str, announced: list[Known], expected: list[str]) -> None:
     folded = fold(results(verdicts), Policy(), frozenset())
     assert [t.type for t in diff(folded.episodes, announced, START)[0]] == expected
+
+
+def test_an_incident_from_before_the_range_ends_when_it_cleared_or_cannot_be_known_for_long() -> None:
+    old = known(first=START - 9 * DAY, last=START - 9 * DAY)
+    assert [(t.type, t.why) for t in diff([], [old], START, over=frozenset({7}))[0]] == [(RESOLVED, "resolved")]
+    assert [(t.type, t.why) for t in diff([], [old], START, lost=frozenset({7}))[0]] == [(RESOLVED, "expired")]
+    stream = results("ccccpcpp")
+    assert passed_since(START - DAY, old.members, stream[:5]) == 1, "a pass short of the limit that clears is none"
+    assert passed_since(START - DAY, old.members, stream) == 3
+    assert unknown_for(old.members, results("pien")) == 3
 
 
 def test_drift_costs_a_token_and_without_one_it_is_watched() -> None:
