@@ -71,7 +71,9 @@ class Announcer:
         back = max(count * self._length, ROLLED_BACK if self._monitor.window.rollup else self._length)
         since = max(done.window.start - back, self._prepared.settings.start)
         known = [k for k in incidents.known_since(connection, name, since) if not is_beside(k.members)]
-        windows = [WindowResults(w, found) for w, found in runs.results_since(connection, name, since)]
+        verified = incidents.rollbacks(connection, name, ("verified",))
+        also = {m for k in known for m in k.members} | {m for r in verified for m in incidents.get(connection, r.incident_id).members}
+        windows = [WindowResults(w, found) for w, found in runs.results_since(connection, name, since, also)]
         going_on, openers, accepted = _from_before(known, windows, since)
         openers |= frozenset(incidents.tokens(connection, name))
         accepted += [Accepted(a.family, a.until, reason_of(a.kind)) for a in incidents.acceptances(connection, name) if a.until >= since]
@@ -114,7 +116,7 @@ class Announcer:
             if incident not in announced and current.closed is None and self._proposals.consider(connection, incident, windows, done.now):
                 self.announce(connection, incident, rules.UPDATED, done, "rollback decided")
         incidents.save_alerts(connection, name, folded.rules, done.now)
-        for incident, why in self._effects(connection, windows, done.now):
+        for incident, why in self._effects(connection, verified, windows, done.now):
             self.announce(connection, incident, rules.UPDATED, done, why)
         if transitions:
             Sources(self._config).gather(connection, name, done.now)
@@ -125,11 +127,11 @@ class Announcer:
         last = incidents.last_said(connection, incident)
         return last is not None and now - last < HOUR
 
-    def _effects(self, connection: Connection, windows: Sequence[WindowResults], now: datetime) -> list[tuple[int, str]]:
+    def _effects(self, connection: Connection, verified: Sequence[Row[Any]], windows: Sequence[WindowResults], now: datetime) -> list[tuple[int, str]]:
         """Verification B: after a verified rollback, whether what it was for is within limits again."""
         found = []
         policy = policy_of(self._monitor, self._length)
-        for row in incidents.rollbacks(connection, self._monitor.name, ("verified",)):
+        for row in verified:
             incident = incidents.get(connection, row.incident_id)
             members = {m["rule"] for m in incident.facts.get("members", []) if m["verdict"] == "fail"} or set(incident.members)
             state, detail = effect(windows, members, row.confirmed_at, policy.clear_of(incident.family), self._monitor.quality.min_rows)

@@ -66,10 +66,10 @@ class Proposals:
         self._monitor = prepared.monitor
         self._length = timedelta(seconds=prepared.settings.size_seconds)
 
-    def windows(self, connection: Connection, now: datetime) -> list[WindowResults]:
-        """The results that a decision rests on."""
+    def windows(self, connection: Connection, row: Row[Any], now: datetime) -> list[WindowResults]:
+        """The results that a decision on that incident rests on."""
         since = max(now - max(ROLLED_BACK, 20 * self._length), self._prepared.settings.start)
-        return [WindowResults(w, found) for w, found in runs.results_since(connection, self._monitor.name, since)]
+        return [WindowResults(w, found) for w, found in runs.results_since(connection, self._monitor.name, since, row.members)]
 
     def concerns(self, family: str, columns: Sequence[str | None]) -> bool:
         """Whether an incident is one that a rollback can be considered for."""
@@ -104,10 +104,10 @@ class Proposals:
         watched = deployments.of_incident(connection, incident)
         if watched is not None:
             return self._release(connection, row, watched, str(watched.body.get("sentence", "")), now)
-        return propose(self.evidence(connection, row, self.windows(connection, now), now))
+        return propose(self.evidence(connection, row, self.windows(connection, row, now), now))
 
     def _release(self, connection: Connection, row: Row[Any], watched: Row[Any], sentence: str, now: datetime) -> Proposal:
-        evidence = self.evidence(connection, row, self.windows(connection, now), now)
+        evidence = self.evidence(connection, row, self.windows(connection, row, now), now)
         return propose_release(evidence, watched.version, watched.previous, watched.first_seen, sentence)
 
     def evidence(self, connection: Connection, row: Row[Any], windows: Sequence[WindowResults], now: datetime) -> Evidence:

@@ -59,6 +59,16 @@ class Facts:
     rollback_mode: str = "off"
 
 
+MOST_CHARACTERS = 400
+"""Of one rule's reason: both of its ends are shown, as the reason stands at the end of a long name."""
+
+
+def brief(text: str, most: int = MOST_CHARACTERS) -> str:
+    """The text with what is too long left out of its middle."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
 def headline(family: str, members: Sequence[RuleResult], sentence: str) -> str:
     """What happened, in one line."""
     if family == "drift" and sentence and any(m.rule == "drift" for m in members):
@@ -67,7 +77,7 @@ def headline(family: str, members: Sequence[RuleResult], sentence: str) -> str:
     if not worst:
         return family
     more = f" and {len(worst) - 1} more" if len(worst) > 1 else ""
-    return (worst[0].reason or worst[0].rule) + more
+    return brief(worst[0].reason or worst[0].rule) + more
 
 
 def payload(facts: Facts) -> dict[str, Any]:
@@ -79,9 +89,9 @@ def payload(facts: Facts) -> dict[str, Any]:
             "monitor": facts.monitor, "family": facts.family, "severity": facts.severity, "owner": facts.owner,
             "headline": facts.headline, "why": facts.why, "state": facts.state, "opened_at": iso(facts.opened_at or facts.at), "since": iso(facts.since),
             "window": {"start": iso(facts.window.start), "end": iso(facts.window.end)},
-            "drivers": [dict(d) for d in facts.drivers][:MOST_MEMBERS],
+            "drivers": [dict(d) for d in facts.drivers][:MOST_MEMBERS], "broken": len(facts.members),
             "members": [
-                {"rule": m.rule, "verdict": m.verdict, "value": m.value, "low": m.low, "high": m.high, "reason": m.reason}
+                {"rule": brief(m.rule), "verdict": m.verdict, "value": m.value, "low": m.low, "high": m.high, "reason": brief(m.reason, 1000)}
                 for m in worst_first(facts.members)[:MOST_MEMBERS]
             ],
             "rollback": dict(facts.rollback) if facts.rollback else None,
@@ -152,7 +162,7 @@ def text(facts: Facts) -> str:
     if facts.type in ("incident.fired", "incident.updated", "incident.reminder") and facts.state == "open":
         members = worst_first(facts.members)
         for member in members[:MOST_MEMBERS]:
-            lines.append(f"- {member.reason or member.rule}")
+            lines.append(f"- {brief(member.reason or member.rule)}")
         if len(members) > MOST_MEMBERS:
             lines.append(f"- and {len(members) - MOST_MEMBERS} more")
         lines += _driven(facts.drivers)
@@ -203,7 +213,7 @@ def _driver(driver: Mapping[str, Any]) -> str:
     effect, usual = driver.get("effect"), driver.get("usual")
     moved = f" {effect:+.3g} {driver.get('unit') or ''}".rstrip() if isinstance(effect, int | float) else ""
     normal = f" (usual {usual[0]:.3g} to {usual[1]:.3g})" if isinstance(usual, list | tuple) and len(usual) == 2 and None not in usual else ""
-    return f"{str(driver.get('column'))[:100]}: {driver.get('contrast')}{moved}{normal}"
+    return f"{brief(str(driver.get('column')), 100)}: {driver.get('contrast')}{moved}{normal}"
 
 
 def rollback_line(rollback: Mapping[str, Any]) -> str:

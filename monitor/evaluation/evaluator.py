@@ -232,7 +232,7 @@ class Evaluator:
         told = {b.column for b in breaks}
         breaks += [b for b in (*output.breaks, *([volume] if volume else [])) if b.column not in told]
         parts["data"], added = sections.data_section(
-            profile, breaks, found.unreadable if types else {}, reported, quality.duplicate_ids if quality else 0
+            profile, breaks, found.unreadable if types else {}, reported, quality.duplicate_ids if quality else None
         )
         results += added
         broken = {b.column for b in breaks} | set(found.unreadable)

@@ -36,9 +36,12 @@ def number(value: float | None) -> float | None:
 
 def data_section(
     profile: Profile, breaks: Sequence[StructuralBreak], unreadable: Mapping[str, str], reported: Mapping[str, str],
-    duplicates: int,
+    duplicates: int | None,
 ) -> Section:
-    """Structural breaks; one on a column whose contract violation says the same is inhibited by it, not told twice."""
+    """Structural breaks; one on a column whose contract violation says the same is inhibited by it, not told twice.
+
+    ``duplicates`` are prediction ids that occur again, None where ids were not read, as there are no labels to join.
+    """
     findings: list[dict[str, Any]] = []
     results: list[RuleResult] = []
     found = {b.column: (b.kind, b.sentence) for b in breaks}
@@ -63,13 +66,13 @@ def data_section(
             **({"reported_by": by} if by else {}),
         })
         results.append(RuleResult(rule, "data", str(verdict), n=profile.rows, column=column.name, reason=sentence))
-    share = duplicates / profile.rows if profile.rows else 0.0
+    share = (duplicates or 0) / profile.rows if profile.rows else 0.0
     if duplicates:
         verdict = Verdict.WARN if share > 0.01 else Verdict.PASS
         sentence = f"{duplicates} of {profile.rows} prediction ids are repeated"
         findings.append({"column": None, "kind": "duplicate_ids", "verdict": str(verdict), "sentence": sentence})
         results.append(RuleResult("data.duplicate_ids", "data", str(verdict), share, n=profile.rows, reason=sentence))
-    elif profile.rows:
+    elif profile.rows and duplicates is not None:
         results.append(RuleResult("data.duplicate_ids", "data", "pass", 0.0, n=profile.rows))
     verdicts = [Verdict(f["verdict"]) for f in findings if f["verdict"] != "inhibited"]
     if not profile.rows:
@@ -122,18 +125,21 @@ def inhibited(parts: dict[str, Any], results: Sequence[RuleResult]) -> tuple[dic
 
 
 def latency_quantile(column: ColumnProfile, edges: Sequence[float], share: float) -> Statistic:
-    """A quantile of a profiled column with the ends of its bin as interval."""
-    if not column.filled:
+    """A quantile of a profiled column with the ends of its bin as interval; infinite where it falls among infinities."""
+    rows = column.filled + column.other
+    if not rows:
         return Statistic.nothing("ms")
-    target, passed = share * column.filled, 0
+    target, passed = share * rows, 0
+    if target > column.filled:
+        return Statistic(math.inf, math.inf, math.inf, rows, "ms")
     for index, count in enumerate(column.counts.tolist()):
         if passed + count >= target and count:
             low = max(edges[index - 1] if index else column.minimum, column.minimum)
             high = min(edges[index] if index < len(edges) else column.maximum, column.maximum)
             value = low + (high - low) * (target - passed) / count
-            return Statistic(value, low, high, column.filled, "ms")
+            return Statistic(value, low, high, rows, "ms")
         passed += count
-    return Statistic.exact(column.maximum, column.filled, "ms")
+    return Statistic.exact(column.maximum, rows, "ms")
 
 
 def traffic(rows: int, start: datetime, earlier: Sequence[tuple[datetime, int]], zone: str) -> tuple[Statistic, float | None]:

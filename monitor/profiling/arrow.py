@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from checks.core.errors import SourceError
 from checks.core.expression import Expression
 from checks.core.expression import columns as columns_of
 from checks.core.profile import Profile
@@ -51,24 +52,30 @@ class Executor:
         lanes: list[Lane] = []
         with ThreadPoolExecutor(THREADS, "driftd-scan") as pool:
             for batch in batches:
-                parts = _halves(batch)
-                while len(lanes) < len(parts):
-                    lanes.append(Lane(self._plan, self.unreadable))
-                if len(parts) == 1:
-                    lanes[0].add(batch)
-                    self._rest(batch, total)
-                else:
-                    jobs = [pool.submit(lane.add, part) for lane, part in zip(lanes, parts, strict=True)]
-                    try:
-                        self._rest(batch, total)
-                    finally:
-                        for job in jobs:
-                            job.result()
+                try:
+                    self._add(batch, total, lanes, pool)
+                except UnicodeDecodeError:
+                    raise SourceError(f"column {_not_utf8(batch)}: it holds text that is not UTF-8") from None
         for lane in lanes or [Lane(self._plan, self.unreadable)]:
             total = total + Profile(self._plan.binning, 0, lane.columns(self.unreadable), outputs=lane.outputs())
             if lane.cross is not None:
                 total.cross = lane.cross if total.cross is None else total.cross + lane.cross
         return total
+
+    def _add(self, batch: pa.RecordBatch, total: Profile, lanes: list[Lane], pool: ThreadPoolExecutor) -> None:
+        parts = _halves(batch)
+        while len(lanes) < len(parts):
+            lanes.append(Lane(self._plan, self.unreadable))
+        if len(parts) == 1:
+            lanes[0].add(batch)
+            self._rest(batch, total)
+            return
+        jobs = [pool.submit(lane.add, part) for lane, part in zip(lanes, parts, strict=True)]
+        try:
+            self._rest(batch, total)
+        finally:
+            for job in jobs:
+                job.result()
 
     def _rest(self, batch: pa.RecordBatch, total: Profile) -> None:
         total.rows += batch.num_rows
@@ -208,3 +215,13 @@ def category_texts(values: pa.Array) -> list[str | None]:
 
 
 __all__ = ["Executor", "category_texts", "logical_type", "unreadable_columns"]
+
+
+def _not_utf8(batch: pa.RecordBatch) -> str:
+    """The column of a batch whose texts are not UTF-8, as a reader that does not look may hand them out."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            return str(name)
+    return "(unknown)"

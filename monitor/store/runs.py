@@ -291,17 +291,24 @@ def insert_run(connection: Connection, values: dict[str, Any], results: Sequence
     return run_id, revision
 
 
-def results_since(connection: Connection, name: str, since: datetime) -> list[tuple[Window, list[RuleResult]]]:
-    """The current results of every window from ``since`` on, in order."""
+def results_since(connection: Connection, name: str, since: datetime, also: Collection[str]) -> list[tuple[Window, list[RuleResult]]]:
+    """The current results of every window from ``since`` on, in order: of the rules in ``also``, and of all that did not always hold.
+
+    What held in every one of the windows, as nearly all rules do, says nothing that a decision could rest on.
+    """
     r = t.run.c
     runs = connection.execute(
         sa.select(r.id, r.start, r.end).where(r.monitor == name, r.current, r.start >= since).order_by(r.start)
     ).all()
     by_run: dict[int, list[RuleResult]] = {row.id: [] for row in runs}
-    columns = [t.result.c[c] for c in RESULT_COLUMNS]
-    query = sa.select(t.result.c.run_id, *columns).join(t.run, r.id == t.result.c.run_id)
-    for row in connection.execute(query.where(r.monitor == name, r.current, r.start >= since)):
-        by_run[row.run_id].append(RuleResult(*row[1:]))
+    x, here = t.result.c, (r.monitor == name, r.current, r.start >= since)
+    broken = sa.select(x.rule).distinct().join(t.run, r.id == x.run_id).where(*here, x.verdict != "pass")
+    rules = sorted({*connection.execute(broken).scalars(), *also})
+    if not rules:
+        return [(Window(row.start, row.end), []) for row in runs]
+    query = sa.select(x.run_id, *(x[c] for c in RESULT_COLUMNS)).join(t.run, r.id == x.run_id).where(*here, x.rule.in_(rules))
+    for run_id, *values in connection.execute(query).all():
+        by_run[run_id].append(RuleResult(*values))
     return [(Window(row.start, row.end), by_run[row.id]) for row in runs]
 
 

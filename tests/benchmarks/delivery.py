@@ -55,8 +55,9 @@ def commit(url: str, folder: Path, rounds: int = 60) -> tuple[list[float], float
             "binning": None, "baseline": [], "contract_id": "", "contract_version": "", "contract_hash": "", "model_versions": {"v1": 1000}, "fingerprint": "",
             "quality_state": "", "driftd_version": "0", "sections": {}, "error": "", "verdict": "fail", "plan": {},
         }
-        # Every window one contract rule breaks and the one of the window before holds again: an incident and its messages each time.
-        results = [RuleResult(f"contract.c{i}.required", "contract", "fail" if i == k % 50 else "pass", 0.1, n=1000, reason="nulls") for i in range(50)]
+        # Every other window another contract rule breaks, and holds again in the next: an incident fires or resolves, three messages each time.
+        broken = k // 2 % 50 if k % 2 else None
+        results = [RuleResult(f"contract.c{i}.required", "contract", "fail" if i == broken else "pass", 0.1, n=1000, reason="nulls") for i in range(50)]
         begun = time.perf_counter()
         with store.write() as connection:
             runs.insert_run(connection, values, results, [])

@@ -57,7 +57,9 @@ def test_a_body_that_is_too_large_is_cut_and_not_refused(receiver: Receiver) -> 
     long.payload["data"]["members"] = [{"reason": "y" * 10_000}] * 5
     hook(receiver.url).send(long)
     assert len(receiver.ledger[0].body) < 20_000
-    assert receiver.ledger[0].json["data"]["truncated"]
+    sent = receiver.ledger[0].json["data"]
+    assert sent["truncated"]
+    assert [len(m["reason"]) for m in sent["members"]] == [299] * 5, "shortened, and still there"
 
 
 @pytest.mark.parametrize(
@@ -211,3 +213,198 @@ def test_after_a_day_of_failure_a_message_is_a_dead_letter(deliver: Callable[...
         clock.advance(timedelta(hours=1, minutes=15))
     with store.read() as connection:
         assert outbox.counts(connection) == {"sent": 3, "dead": 3}
+
+
+class Stuck:
+    """A channel whose first message hangs until it is let go; ``while_stuck`` runs meanwhile."""
+
+    def __init__(self, while_stuck: Callable[[], None], error: DeliveryError | None) -> None:
+        self._while_stuck, self._error, self.got = while_stuck, error, list[int]()
+
+    def send(self, message: Message) -> str:
+        if not self.got:
+            self.got.append(message.sequence)
+            self._while_stuck()
+            if self._error is not None:
+                raise self._error
+        return "ok"
+
+
+@pytest.mark.parametrize("error", [None, DeliveryError("no reply", retryable=True, sent=True)])
+def test_a_live_lease_is_left_alone_and_a_worker_that_lost_its_lease_changes_nothing(
+    deliver: Callable[..., OutboxWorker], store: Store, clock: ManualClock, error: DeliveryError | None,
+) -> None:
+    other = Flaky()
+
+    def another_daemon() -> None:
+        worker = OutboxWorker(store, lambda: {"bad": other, "good": Flaky()}, clock, "another")
+        clock.advance(timedelta(seconds=59))
+        worker.deliver_due()
+        assert other.got == [], "the lease still holds"
+        clock.advance(timedelta(seconds=2))
+        worker.deliver_due()
+        assert other.got == [1, 2, 3]
+
+    deliver(good=Flaky(), bad=Stuck(another_daemon, error)).deliver_due()
+    with store.read() as connection:
+        assert outbox.counts(connection) == {"sent": 6}, "what the other has recorded stands"
+
+
+def test_of_two_that_claim_the_same_message_one_gets_it(store: Store, deliver: Callable[..., OutboxWorker], clock: ManualClock) -> None:
+    with store.write() as connection:
+        rows = connection.execute(outbox.t.outbox.select().where(outbox.t.outbox.c.destination == "bad").order_by(outbox.t.outbox.c.id)).all()
+        first = outbox._lease(connection, rows[0], "one", clock.now() + timedelta(seconds=60))
+        second = outbox._lease(connection, rows[0], "two", clock.now() + timedelta(seconds=60))
+    assert (first is not None, second) == (True, None)
+
+
+def test_what_waits_behind_a_lease_or_a_hold_is_not_told_before_it(store: Store, deliver: Callable[..., OutboxWorker], clock: ManualClock) -> None:
+    """Messages 1 and 2 were claimed by a daemon that is gone, 3 came later; then 2 is held: nothing of what people read overtakes."""
+    with store.write() as connection:
+        (head,) = outbox.claim(connection, "gone", clock.now(), timedelta(seconds=60), ("alert",), 1, "bad")
+        outbox.claim_rest(connection, head, "gone", clock.now(), clock.now() + timedelta(seconds=60))
+    clock.advance(timedelta(seconds=61))
+    people = Flaky()
+    people.people = True  # type: ignore[attr-defined]
+    deliver(good=Flaky(), bad=people).deliver_due()
+    assert people.got == [3], "one message for all three"
+    with store.read() as connection:
+        assert outbox.counts(connection) == {"sent": 6}
+
+
+def test_a_held_message_in_between_keeps_what_follows_waiting(store: Store, deliver: Callable[..., OutboxWorker], clock: ManualClock) -> None:
+    table = outbox.t.outbox
+    with store.write() as connection:
+        connection.execute(table.update().where(table.c.destination == "bad", table.c.sequence == 2).values(state=outbox.HELD, held_by="catchup:m"))
+    people = Flaky()
+    people.people = True  # type: ignore[attr-defined]
+    worker = deliver(good=Flaky(), bad=people)
+    worker.deliver_due()
+    assert people.got == [1]
+    with store.write() as connection:
+        outbox.let_go(connection, [r.id for r in outbox.held(connection, "catchup:m")], clock.now())
+    worker.deliver_due()
+    assert people.got == [1, 3]
+
+
+def many(store: Store, clock: ManualClock, count: int, destination: str = "bad") -> None:
+    with store.write() as connection:
+        for _ in range(count):
+            incident = incidents.create(
+                connection, monitor="m", family="data", severity="fail", state="open", headline="h", owner="o", opened_at=NOW, reason="",
+                first_window=NOW, last_window=NOW, windows=1, members=[], facts={}, hold_by="",
+            )
+            outbox.add(connection, incident=incident, sequence=1, destination=destination, kind="alert", payload={}, text="", now=clock.now())
+
+
+class Counting(Flaky):
+    def __init__(self, error: DeliveryError | None, then: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.error, self.tries, self.then = error, 0, then
+
+    def send(self, message: Message) -> str:
+        self.tries += 1
+        self.then()
+        if self.error is not None:
+            raise self.error
+        return "ok"
+
+
+def test_a_destination_that_is_down_is_probed_by_one_message_and_not_by_all(store: Store, clock: ManualClock) -> None:
+    many(store, clock, 10)
+    down = Counting(DeliveryError("503", retryable=True))
+    worker = OutboxWorker(store, lambda: {"bad": down}, clock, "me")
+    for _ in range(20):
+        worker.deliver_due()
+    assert down.tries == 3, "three failures in a row shut it"
+    clock.advance(timedelta(minutes=3))
+    for _ in range(20):
+        worker.deliver_due()
+    assert down.tries == 4
+
+
+def test_a_destination_that_says_when_to_come_again_gets_nothing_of_any_incident_before(store: Store, clock: ManualClock) -> None:
+    many(store, clock, 5)
+    busy = Counting(DeliveryError("429", retryable=True, retry_after=30.0))
+    worker = OutboxWorker(store, lambda: {"bad": busy}, clock, "me")
+    worker.deliver_due()
+    clock.advance(timedelta(seconds=29))
+    many(store, clock, 1)
+    worker.deliver_due()
+    assert busy.tries == 1
+    clock.advance(timedelta(seconds=2))
+    worker.deliver_due()
+    assert busy.tries == 2
+
+
+def test_what_is_not_begun_within_half_the_lease_is_given_back(store: Store, clock: ManualClock) -> None:
+    many(store, clock, 3)
+    slow = Counting(None, lambda: clock.advance(timedelta(seconds=31)))
+    worker = OutboxWorker(store, lambda: {"bad": slow}, clock, "me")
+    claimed = worker._claim("bad")
+    assert len(claimed) == 3
+    begun = clock.now()
+    worker._one(claimed[0])
+    assert clock.now() - begun > timedelta(seconds=30)
+    worker._release(claimed[1:])
+    with store.read() as connection:
+        assert outbox.counts(connection) == {"sent": 1, "pending": 2}
+
+
+def test_what_waited_long_in_a_silence_is_not_given_up_after_one_failure(store: Store, clock: ManualClock) -> None:
+    many(store, clock, 5)
+    clock.advance(timedelta(hours=25))
+    flaky = Counting(DeliveryError("503", retryable=True))
+    worker = OutboxWorker(store, lambda: {"bad": flaky}, clock, "me")
+    worker.deliver_due()
+    with store.read() as connection:
+        assert outbox.counts(connection) == {"pending": 5}
+    flaky.error = None
+    clock.advance(timedelta(minutes=10))
+    worker.deliver_due()
+    with store.read() as connection:
+        assert outbox.counts(connection) == {"sent": 5}
+
+
+def test_a_message_that_a_working_channel_never_takes_is_no_lack_of_progress(store: Store, clock: ManualClock) -> None:
+    """One incident's message is answered 500 for hours; what waits behind it is not stuck, as its head is tried again and again."""
+    with store.write() as connection:
+        incident = incidents.create(
+            connection, monitor="m", family="data", severity="fail", state="open", headline="h", owner="o", opened_at=NOW, reason="",
+            first_window=NOW, last_window=NOW, windows=1, members=[], facts={}, hold_by="",
+        )
+        for sequence in (1, 2, 3):
+            outbox.add(connection, incident=incident, sequence=sequence, destination="bad", kind="alert", payload={}, text="", now=clock.now())
+    down = Counting(DeliveryError("500", retryable=True))
+    worker = OutboxWorker(store, lambda: {"bad": down}, clock, "me")
+    worker.deliver_due()
+    with store.write() as connection:
+        from monitor.store import destinations
+
+        destinations.works(connection, "bad")  # as if another incident's message had arrived
+    with store.read() as connection:
+        assert outbox.stuck(connection, clock.now() + timedelta(hours=1)) == 0
+    many(store, clock, 1, "idle")
+    with store.read() as connection:
+        assert outbox.stuck(connection, clock.now() + timedelta(hours=1)) == 1
+
+
+def test_a_dead_rollback_is_not_replayed_and_a_lost_action_is_not_sent_again(store: Store, clock: ManualClock) -> None:
+    with store.write() as connection:
+        incident = incidents.create(
+            connection, monitor="m", family="quality", severity="fail", state="open", headline="h", owner="o", opened_at=NOW, reason="",
+            first_window=NOW, last_window=NOW, windows=1, members=[], facts={}, hold_by="",
+        )
+        for kind, destination in (("rollback", "rollback:m"), ("action", "action:m:x:1")):
+            outbox.add(connection, incident=incident, sequence=0, destination=destination, kind=kind, payload={}, text="", now=clock.now())
+        (row,) = outbox.claim(connection, "gone", clock.now(), timedelta(seconds=60), ("rollback",))
+        outbox.record(connection, row, clock.now(), state=outbox.DEAD, outcome="failed")
+        assert outbox.replay(connection, None, None, clock.now()) == 0
+        outbox.claim(connection, "gone", clock.now(), timedelta(seconds=60), ("action",))
+    clock.advance(timedelta(seconds=61))
+    told: list[str] = []
+    train = Counting(None)
+    OutboxWorker(store, lambda: {"action:m:x:1": train}, clock, "me", lambda row, why: told.append(why)).deliver_due()
+    assert train.tries == 0
+    assert len(told) == 1
+    assert "whether it was done is not known" in told[0]

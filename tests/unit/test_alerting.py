@@ -17,7 +17,7 @@ from monitor.alerting.drift import decide
 from monitor.alerting.fold import Accepted, Begun, Policy, WindowResults, fold
 from monitor.alerting.incidents import FIRED, RESOLVED, UPDATED, WITHDRAWN, Known, diff
 from monitor.alerting.retraction import passed_since, unknown_for
-from monitor.alerting.rollback import Evidence, Witness, propose
+from monitor.alerting.rollback import Evidence, Witness, not_after, propose, propose_release
 from monitor.alerting.silence import silent_since
 from monitor.ports import RuleResult
 
@@ -150,8 +150,8 @@ def test_silence_is_three_usual_gaps_and_at_least_half_an_hour() -> None:
     assert silent_since(START, START + 4 * DAY, DAY, None, START + 2 * DAY) is None
 
 
-def witness(index: int, version: str, verdict: str | None, **changes: object) -> Witness:
-    rules = {"quality.roc_auc[ALL]": verdict} if verdict else {}
+def witness(index: int, version: str, found: str | None, **changes: object) -> Witness:
+    rules = {"quality.roc_auc[ALL]": found} if found else {}
     base = Witness(window(index), {version: 1000}, "pass", rules, 1000, True)  # type: ignore[arg-type]
     return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -186,12 +186,48 @@ def test_a_bad_version_is_rolled_back_to_the_last_good_one() -> None:
         ("versions", {"previous_rollbacks": [(START - 30 * DAY, "v1", "v0")]}),
         ("frequency", {"previous_rollbacks": [(window(3).end, "v9", "v1")]}), ("frequency", {"fleet_today": 3}),
         ("timely", {"kill_switch": True}), ("timely", {"held_by": "ann"}), ("timely", {"now": window(30).start}),
+        ("timely", {"maintenance": "new tables (ann)"}), ("timely", {"pending": "INC-2"}), ("scope", {"source_incident": "INC-1"}),
+        ("frequency", {"previous_rollbacks": [(window(3).end, "v9", "v1")], "cooldown": timedelta(hours=1)}),
+        ("comparison", {"compared": {"first_version": "v1", "second_version": "v2", "verdict": "better", "metric": "roc_auc"}}),
+        ("versions", {"to_version": "v" * 201}), ("versions", {"to_version": "v1\x00"}),
+        ("evidence", {"fire": (2, 3)}),
+        ("evidence", {"witnesses": [witness(0, "v1", "pass"), witness(1, "v1", "pass"), witness(2, "v2", "fail", verdict="error")]}),
+        ("evidence", {"witnesses": [witness(0, "v1", "pass"), witness(1, "v1", "pass"), witness(2, "v2", "fail"), witness(3, "v2", "pass")], "now": window(4).start}),
+        ("attribution", {"witnesses": [witness(1, "v1", "pass"), witness(2, "v2", "fail")]}),
+        ("family", {"family": "contract", "on_output": True, "now": window(9).start, "witnesses": [
+            witness(0, "v1", "pass"), witness(1, "v1", "pass"), *(witness(k, "v2", "pass") for k in range(2, 7)), witness(7, "v2", "fail"),
+        ]}),
     ],
 )
 def test_each_guard_stops_a_rollback_that_would_not_help(guard: str, changes: dict[str, object]) -> None:
     proposal = propose(evidence(**changes))
     assert not proposal.allowed
     assert guard in {g.name for g in proposal.guards if not g.passed}
+
+
+def released(**changes: object) -> object:
+    return propose_release(evidence(**changes), "v2", "v1", window(2).start, "worse by 3 points")
+
+
+def test_a_release_that_is_worse_is_left_unless_it_has_been_left_already() -> None:
+    assert released().allowed  # type: ignore[attr-defined]
+    hotfix = [witness(0, "v1", "pass"), witness(1, "v1", "pass"), witness(2, "v2", "fail"), witness(3, "v3", "pass")]
+    failed = [g.name for g in released(witnesses=hotfix).guards if not g.passed]  # type: ignore[attr-defined]
+    assert failed == ["evidence"], "v3 serves now"
+    unknown = [witness(0, "v1", "pass"), witness(1, "v1", "pass", verdict="error"), witness(2, "v2", "fail")]
+    assert not released(witnesses=unknown).allowed, "one known window of v1 is too few"  # type: ignore[attr-defined]
+
+
+def test_a_decided_rollback_leaves_within_two_windows_and_an_hour() -> None:
+    assert not_after(START, DAY) == START + timedelta(hours=1)
+    assert not_after(START, timedelta(minutes=15)) == START + timedelta(minutes=30)
+
+
+def test_what_is_held_back_or_decided_later_moves_no_rule() -> None:
+    watched = [WindowResults(w.window, [replace(r, state="watch") for r in w.results]) for w in results("w", "drift", "drift")]
+    assert fold(watched, Policy(), frozenset({window(0).start})).episodes == ()
+    later = [*results("f"), *(WindowResults(w.window, [replace(r, state="deferred") for r in w.results]) for w in results("fpp")[1:])]
+    assert fold(later, Policy(), frozenset()).rules["quality.roc_auc[ALL]"].state == "firing"
 
 
 def test_a_fallback_needs_no_history() -> None:

@@ -6,11 +6,12 @@ import base64
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import SecretStr, field_validator
 
 from checks.core.errors import DeliveryError
+from monitor.alerting.messages import brief
 from monitor.config.types import Section, reveal
 from monitor.delivery.channels import CHANNELS, ChannelPlugin
 from monitor.delivery.http import request, shown
@@ -18,6 +19,7 @@ from monitor.delivery.retry import check
 from monitor.ports import Message, Sender
 
 MOST_BYTES = 20_000
+LONG = 300
 
 
 class WebhookConfig(Section):
@@ -62,9 +64,12 @@ def signed_headers(key: str, body: bytes, now: datetime, secrets: Sequence[str |
 
 
 def body_of(message: Message) -> bytes:
-    """The JSON body, cut to what receivers take: first the drivers and members go, then the headline is shortened."""
+    """The JSON body, cut to what receivers take: first long texts are shortened, then drivers and members go."""
     payload = message.payload
     body = json.dumps(payload, separators=(",", ":"), ensure_ascii=True).encode()
+    if len(body) > MOST_BYTES:
+        data = {**_shortened(payload.get("data", {})), "truncated": True}
+        body = json.dumps({**payload, "data": data}, separators=(",", ":"), ensure_ascii=True).encode()
     if len(body) > MOST_BYTES:
         data = {**payload.get("data", {}), "drivers": [], "members": [], "truncated": True}
         for key in ("lines", "incidents", "monitors"):
@@ -75,6 +80,15 @@ def body_of(message: Message) -> bytes:
         data["headline"] = str(data.get("headline", ""))[:2000]
         body = json.dumps({**payload, "data": data}, separators=(",", ":"), ensure_ascii=True).encode()
     return body
+
+
+def _shortened(value: Any) -> Any:
+    """Every long text inside it without its middle."""
+    if isinstance(value, str):
+        return brief(value, LONG)
+    if isinstance(value, dict):
+        return {brief(str(key), LONG): _shortened(item) for key, item in value.items()}
+    return [_shortened(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class WebhookChannel:
