@@ -119,7 +119,7 @@ class Announcer:
         for incident, why in self._effects(connection, verified, windows, done.now):
             self.announce(connection, incident, rules.UPDATED, done, why)
         if transitions:
-            Sources(self._config).gather(connection, name, done.now)
+            Sources(self._config).gather(connection, name, done.now, self._length)
 
     @staticmethod
     def _said(connection: Connection, incident: int, now: datetime) -> bool:
@@ -189,12 +189,12 @@ class Announcer:
             else:
                 incident, kind, news = self._create(connection, episode, now), rules.FIRED, ""
             self.announce(connection, incident, kind, done, news)
-            Sources(self._config).gather(connection, self._monitor.name, now)
+            Sources(self._config).gather(connection, self._monitor.name, now, self._length)
             return incident
         if mine.severity == "warn" and severity == "fail":
             incidents.update(connection, mine.id, **self._values(episode) | {"first_window": mine.first_window}, **UNHEARD, fail_since=now)
             self.announce(connection, mine.id, rules.UPDATED, done, "now fail")
-            Sources(self._config).gather(connection, self._monitor.name, now)
+            Sources(self._config).gather(connection, self._monitor.name, now, self._length)
         return int(mine.id)
 
     def released(self, connection: Connection, watched: Row[Any], window: Window, now: datetime, sentence: str, verdict: str) -> int | None:

@@ -19,6 +19,7 @@ from monitor.store import incidents, outbox, silences
 from monitor.store.store import one_at_a_time
 
 MOST_NAMED = 5
+LONGEST_WAIT = timedelta(hours=1)
 
 
 class Sources:
@@ -27,10 +28,11 @@ class Sources:
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def gather(self, connection: Connection, name: str, now: datetime) -> int | None:
+    def gather(self, connection: Connection, name: str, now: datetime, size: timedelta = LONGEST_WAIT) -> int | None:
         """After something of monitor ``name`` was announced: whether its source is the cause. Answers the source's incident.
 
-        Whatever joins it is said: in the message that still waits, or in one of its own.
+        Whatever joins it is said: in the message that still waits, or in one of its own, which waits for a window (``size``), at
+        most an hour: whoever has been told that the source is in trouble need not hear of every part of it by itself.
         """
         group = self._config.sharing(name)
         if len(group) < 2:
@@ -64,7 +66,7 @@ class Sources:
         )
         self._adopt(connection, known.id, joining)
         named = [*newcomers[:MOST_NAMED], *([f"{len(newcomers) - MOST_NAMED} more"] if len(newcomers) > MOST_NAMED else [])]
-        self._tell(connection, int(known.id), [shown(kind) for kind in fresh] + named, worse, now)
+        self._tell(connection, int(known.id), [shown(kind) for kind in fresh] + named, worse, now, min(size, LONGEST_WAIT))
         return int(known.id)
 
     def _open(
@@ -91,7 +93,7 @@ class Sources:
         """An incident that came back or got graver speaks for itself, unless others have the same trouble now."""
         incidents.update(connection, incident, parent_id=None)
 
-    def _tell(self, connection: Connection, number: int, what: Sequence[str], worse: bool, now: datetime) -> None:
+    def _tell(self, connection: Connection, number: int, what: Sequence[str], worse: bool, now: datetime, pause: timedelta) -> None:
         """Say what has joined: in the newest message as long as that waits, else in another, which waits for what joins next."""
         said = incidents.announcements(connection, number)[-1]
         if outbox.waits(connection, number, said.sequence):
@@ -104,7 +106,7 @@ class Sources:
             why = "; ".join(["now fail"] * worse + [f"also {', '.join(what)}"] * bool(what))
             if worse:
                 incidents.update(connection, number, fail_since=now, acked_by="", acked_at=None, escalated_at=None, reminders=0, reminded_at=None)
-            self.announce(connection, number, UPDATED, now, why, now if worse else now + wait(GROUP_INTERVAL))
+            self.announce(connection, number, UPDATED, now, why, now if worse else now + pause + GROUP_INTERVAL)
 
     def _renew(self, connection: Connection, number: int, said: Row[Any], why: str, now: datetime) -> None:
         row, facts = self._facts(connection, number, said.type, now, why)

@@ -82,10 +82,9 @@ def take_lease(connection: Connection, name: str, owner: str, now: datetime, len
     if not mine and row.until > now:
         return None
     epoch = int(row.epoch) + (0 if mine else 1)
-    changed = connection.execute(
-        t.lease.update().where(t.lease.c.name == name, t.lease.c.epoch == row.epoch, t.lease.c.until == row.until)
-        .values(owner=owner, until=now + length, epoch=epoch)
-    )
+    # Of one's own only the epoch must be the same: another thread may just have made it last longer.
+    same = (t.lease.c.name == name, t.lease.c.epoch == row.epoch, *(() if mine else (t.lease.c.until == row.until,)))
+    changed = connection.execute(t.lease.update().where(*same).values(owner=owner, until=now + length, epoch=epoch))
     return epoch if changed.rowcount == 1 else None
 
 

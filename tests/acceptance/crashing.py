@@ -71,6 +71,7 @@ def crash_points() -> None:
 
     rollback.post = calls.post  # type: ignore[attr-defined]
     after(alembic.op, "create_table", "migrating")
+    after(alembic.op, "add_column", "adding")
 
 
 def resolver() -> None:
@@ -105,7 +106,7 @@ def impatient() -> None:
 
 
 def scans() -> None:
-    """``DRIFTD_TEST_SCAN``: by monitor, what its scans do: segfault, memory, wait:FILE or sleep:SECONDS."""
+    """``DRIFTD_TEST_SCAN``: by monitor, what its scans do: segfault, memory, wait:FILE or mark:FILE (it takes seconds, and says so)."""
     from monitor.evaluation.evaluator import Evaluator
     from monitor.ports import RunJob
 
@@ -122,8 +123,15 @@ def scans() -> None:
                 for block in held:
                     block[::4096] = b"x" * len(block[::4096])
                 threading.Event().wait(60)
-            elif kind == "sleep":
-                time.sleep(float(value))
+            elif kind == "mark":
+                with Path(value).open("a") as marks:
+                    marks.write("enter\n")
+                time.sleep(3)
+                try:
+                    return original.__get__(self, Evaluator)(job)
+                finally:
+                    with Path(value).open("a") as marks:
+                        marks.write("leave\n")
             elif kind == "wait":
                 Path(value + ".there").touch()
                 while not Path(value).exists():

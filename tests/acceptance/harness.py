@@ -186,18 +186,18 @@ class House:
 
     # -- daemons
 
-    def start_daemon(self, crash: str = "", **environment: str) -> subprocess.Popen[str]:
+    def start_daemon(self, crash: str = "", arguments: tuple[str, ...] = ("run",), **environment: str) -> subprocess.Popen[str]:
         self.save()
         names = {"DRIFTD_CLOCK_FILE": str(self.clock), "DRIFTD_CRASH_AT": crash, "DO_NOT_TRACK": "1", "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
         with (self.folder / "stderr.txt").open("a") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "tests.acceptance.crashing", "run"], cwd=self.folder, stdout=log, stderr=log, text=True,
+                [sys.executable, "-m", "tests.acceptance.crashing", *arguments], cwd=self.folder, stdout=log, stderr=log, text=True,
                 env={**os.environ, **names, **environment},
             )
 
     @contextmanager
-    def daemon(self, crash: str = "", **environment: str) -> Iterator[subprocess.Popen[str]]:
-        process = self.start_daemon(crash, **environment)
+    def daemon(self, crash: str = "", arguments: tuple[str, ...] = ("run",), **environment: str) -> Iterator[subprocess.Popen[str]]:
+        process = self.start_daemon(crash, arguments, **environment)
         try:
             yield process
         finally:
@@ -213,9 +213,9 @@ class House:
             assert process.wait(15) == 0, self.log()[-3000:]
         return found
 
-    def crash(self, point: str, **environment: str) -> None:
-        """A daemon that dies at a crash point."""
-        with self.daemon(point, **environment) as process:
+    def crash(self, point: str, arguments: tuple[str, ...] = ("run",), **environment: str) -> None:
+        """A daemon, or another command, that dies at a crash point."""
+        with self.daemon(point, arguments, **environment) as process:
             assert process.wait(60) == -signal.SIGKILL, self.log()[-3000:]
 
     def until(self, condition: Callable[[], Any], what: str, process: subprocess.Popen[str] | None = None, tries: int = 900) -> Any:

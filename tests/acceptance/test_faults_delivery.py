@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import sqlite3
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 from tests.acceptance.harness import House
 from tests.receiver import Receiver, Script
-from tests.streams import Stream, nulls
+from tests.streams import START, Stream, nulls
 
 pytestmark = pytest.mark.xdist_group("faults-delivery")
 
@@ -52,11 +55,27 @@ def test_fault_01_02_a_kill_around_the_commit_loses_nothing(house: House, fault:
     house.verify()
 
 
-def test_fault_03_a_kill_after_the_claim_is_sent_after_the_lease(house: House) -> None:
+def test_fault_03_a_kill_after_the_claim_is_sent_at_once_by_the_next_daemon_of_the_machine(house: House) -> None:
     delayed(house)
     house.crash("claimed:1")
     assert house.told() == []
     run_to_the_end(house)
+    assert house.types() == ["fired", "resolved"]
+    house.verify()
+
+
+def test_fault_03_a_kill_after_the_claim_is_sent_by_another_machine_after_the_lease(house: House) -> None:
+    delayed(house)
+    house.crash("claimed:1")
+    with sqlite3.connect(house.folder / "store.db") as connection:  # the claim of a machine whose processes nobody here can see
+        assert connection.execute("UPDATE outbox SET lease_owner = 'elsewhere/1:99:abc' WHERE state = 'leased'").rowcount == 1
+    with house.daemon() as process:
+        house.until(lambda: house.windows() == 5, "all windows", process)
+        house.later(seconds=58)
+        house.rounds(4, process)
+        assert house.told() == [], "the lease still holds"
+        house.later(seconds=3)
+        house.until(lambda: finished(house), "both messages", process)
     assert house.types() == ["fired", "resolved"]
     house.verify()
 
@@ -73,9 +92,34 @@ def test_fault_04_a_kill_after_the_post_makes_one_duplicate_with_the_same_id(hou
 def test_fault_05_a_kill_in_a_migration_leaves_the_old_schema_or_the_new_one(house: House) -> None:
     delayed(house)
     house.crash("migrating:7")
-    assert house.query("SELECT version_num FROM alembic_version") in ([], [("0005",)])
+    with sqlite3.connect(house.folder / "store.db") as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,), "nothing of it"
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     run_to_the_end(house)
     assert house.types() == ["fired", "resolved"]
+    house.verify()
+
+
+def test_fault_05_a_kill_in_the_migration_of_a_store_with_rows_keeps_them_and_the_old_schema(house: House) -> None:
+    from alembic import command
+
+    from monitor.store.engine import open_engine
+    from monitor.store.migrate import _config
+
+    delayed(house)
+    run_to_the_end(house)
+    engine = open_engine(house.store_url)
+    command.downgrade(_config(engine), "0004")
+    engine.dispose()
+    house.crash("adding:9", arguments=("migrate",))
+    state = house.query("SELECT (SELECT version_num FROM alembic_version), (SELECT count(*) FROM run), (SELECT count(*) FROM outbox)")
+    assert state == [("0004", 5, 2)]
+    assert "held_by" not in {r[1] for r in house.query("PRAGMA table_info(outbox)")}
+    house.command("migrate")
+    assert house.query("SELECT version_num FROM alembic_version") == [("0005",)]
+    starts = house.log().count('"event": "driftd runs"')
+    house.run_until(lambda: house.log().count('"event": "driftd runs"') > starts and house.ready().get("status") == "ok", "a daemon on the mended store")
+    assert house.query("SELECT count(*) FROM run") == [(5,)]
     house.verify()
 
 
@@ -147,29 +191,48 @@ def test_fault_09_a_429_with_garbage_waits_as_any_failure(house: House, receiver
     answer_slack(receiver, Script(429, "", {"retry-after": "soon"}))
     with house.daemon() as process:
         house.until(lambda: of_slack(receiver) == 1 and house.types() == ["fired", "resolved"], "the first try", process)
-        house.later(seconds=10)
+        house.later(seconds=3)
+        house.rounds(3, process)
+        assert of_slack(receiver) == 1, "5 s, as after any failure, and 20% of jitter"
+        house.later(seconds=4)
         house.until(lambda: house.drained() and house.windows() == 5, "the second", process)
     assert of_slack(receiver) == 2
     house.verify()
 
 
-def test_fault_10_slack_is_down_for_two_hours_and_tells_one_late_message(house: House, receiver: Receiver) -> None:
-    two_channels(house, receiver, slack(receiver))
+def test_fault_10_slack_is_down_for_two_hours_and_tells_one_late_message(tmp_path: Path, receiver: Receiver) -> None:
+    """Hourly windows: it fires ten minutes after Slack went down, and resolves an hour later; Slack comes back after two."""
+    stream = Stream(rows=120, step=timedelta(hours=1), faults={102: [nulls("c0", 0.05)]})
+    house = House(tmp_path, receiver, stream).monitor(
+        window={"size": "1h", "lateness": "5m"}, start=(START + timedelta(hours=100)).isoformat(), labels=None, schedule={"every": "5m"},
+        end=(START + timedelta(hours=104)).isoformat(), reference={"from": START.isoformat(), "to": (START + timedelta(hours=100)).isoformat()}, drift={"budget": "1 per 365d"}, alerts={"fire": "1 of 1"},
+    )
+    house.config["channels"]["other"] = {"allow_hosts": ["127.0.0.1"], **slack(receiver)}
+    house.config["owners"]["ops"] = {"channels": ["hook", "other"]}
+    house.write(102).moment(START + timedelta(hours=102, minutes=6))
     answer_slack(receiver, then=Script(503))
     with house.daemon() as process:
-        house.until(lambda: house.types() == ["fired", "resolved"] and of_slack(receiver) >= 1, "the other channel", process)
-        for _ in range(8):
-            house.later(minutes=15)
+        house.until(lambda: house.windows() == 2, "two good hours", process)
+        house.write(103).moment(START + timedelta(hours=103, minutes=6))
+        house.until(lambda: house.types() == ["fired"] and of_slack(receiver) == 1, "it fires", process)
+        house.write(104)
+        for minutes in (10, 10, 10, 30):
+            house.later(minutes=minutes)
             house.rounds(3, process)
-        assert of_slack(receiver) <= 9, "a breaker, and no storm"
+        house.until(lambda: house.types() == ["fired", "resolved"], "it resolves", process)
+        for _ in range(6):
+            house.later(minutes=10)
+            house.rounds(3, process)
+        tried = of_slack(receiver)
+        assert tried <= 8, "0, 5 s, 30 s, 2 m, 5 m, 15 m, 30 m, 1 h: no storm"
         answer_slack(receiver)
         house.later(hours=1, minutes=15)
         house.until(lambda: house.drained(), "the late message", process)
+        assert of_slack(receiver) == tried + 1, "one message"
     late = [r.json["text"] for r in receiver.ledger if r.path == "/slack"][-1]
     assert late.startswith("RESOLVED")
-    assert "Delivered late, as one: fired" in late
-    covers = house.query("SELECT count(*) FROM outbox WHERE destination = 'other' AND state = 'sent' AND covered_by <> ''")
-    assert covers == [(1,)]
+    assert "Delivered late, as one: fired 07:06Z, resolved 08:06Z" in late
+    assert house.query("SELECT count(*) FROM outbox WHERE destination = 'other' AND state = 'sent' AND covered_by <> ''") == [(1,)]
     house.verify()
 
 
@@ -179,6 +242,7 @@ def test_fault_11_a_redirect_to_a_page_that_answers_200_is_a_failure(house: Hous
     house.run_until(lambda: house.query("SELECT count(*) FROM outbox WHERE destination = 'other' AND state = 'dead'") == [(2,)] and dead_letters(receiver), "dead letters, and the owner told by the other channel")
     assert not any(r.path == "/welcome" for r in receiver.ledger), "never followed"
     assert len(dead_letters(receiver)) == 1, "at most one an hour"
+    assert house.types() == ["fired", "resolved"], "the other channel got everything"
 
 
 def dead_letters(receiver: Receiver) -> list[str]:
@@ -220,18 +284,25 @@ def test_fault_14_fifty_columns_and_very_long_names_are_one_message_within_the_l
         rows = stream.day(index)
         rows.pop("label")
         broken = index == 43
-        table = {n: pa.array(v) for n, v in rows.items()} | {n: pa.array([None if broken else float(i + k) for i in range(60)]) for k, n in enumerate(names)}
+        table = {n: pa.array(v) for n, v in rows.items()} | {n: pa.array([None if broken else i / 7 + k for i in range(60)], pa.float64()) for k, n in enumerate(names)}
         write_table(pa.table(table), folder / "predictions" / f"{index:04d}.parquet")
     house = House(tmp_path, receiver, start=42).monitor(folder=folder, labels=None, contract=None).at(44)
     house.config["channels"]["other"] = slack(receiver) | {"allow_hosts": ["127.0.0.1"]}
     house.config["owners"]["ops"] = {"channels": ["hook", "other"]}
     house.config["monitors"]["m"]["end"] = (START.replace(month=2, day=14)).date().isoformat()
     house.run_until(lambda: house.windows() == 2 and house.drained(), "both windows")
-    families = [b["data"]["family"] for b in house.told() if b["type"] == "incident.fired"]
-    assert len(families) == len(set(families)) <= 2, "one message for a family, however many columns"
+    fired = [b["data"] for b in house.told() if b["type"] == "incident.fired" and b["data"]["broken"] == 50]
+    assert sorted(f["family"] for f in fired) == ["contract", "data"], "one message of each family for fifty columns"
+    assert [len(f["members"]) for f in fired] == [5, 5]
+    assert all("null" in m["reason"] or "missing" in m["reason"] for f in fired for m in f["members"]), "though one name has 10,000 characters"
     assert max(len(r.body) for r in receiver.ledger if r.path != "/slack") < 20_000
-    (said,) = [r.json for r in receiver.ledger if r.path == "/slack" and "FIRING" in r.json["text"]][:1]
-    assert sum(len(b["text"]["text"]) for b in said["blocks"]) <= 12_000
+    slack_bodies = [r.json for r in receiver.ledger if r.path == "/slack"]
+    assert any("and 45 more" in json.dumps(body) for body in slack_bodies)
+    for body in slack_bodies:
+        texts = [b["text"]["text"] for b in body["blocks"]]
+        assert len(texts) <= 50
+        assert max(map(len, texts)) <= 3000
+        assert sum(map(len, texts)) <= 12_000
     house.verify()
 
 
@@ -256,6 +327,7 @@ def test_fault_16_an_endpoint_that_drips_a_byte_a_second_is_cut_off_and_holds_no
     answer_slack(receiver, Script(drip=True))
     with house.daemon() as process:
         house.until(lambda: house.types()[:2] == ["fired", "resolved"], "the other channel, while the slow one drips", process)
+        assert "it took longer than 15 s" not in house.log()
         house.until(lambda: "it took longer than 15 s" in house.log(), "the end of the slow one", process)
         house.later(seconds=10)
         house.until(lambda: finished(house), "the second try", process)
@@ -279,19 +351,34 @@ def test_fault_17_a_name_that_resolves_inwards_or_changes_its_mind_is_not_connec
         "rebind": {"kind": "webhook", "url": f"https://rebind.example:{port}/"},
     }
     house.config["owners"]["ops"] = {"channels": ["hook", "meta", "mapped", "rebind"]}
-    hosts = {"meta.example": [["169.254.169.254"]], "mapped.example": [["::ffff:127.0.0.1"]], "rebind.example": [["127.0.0.1", "93.184.216.34"], ["127.0.0.1"]]}
-    house.run_until(
-        lambda: house.query("SELECT count(*) FROM outbox WHERE state = 'dead' AND incident_id IS NOT NULL") == [(6,)], "dead letters", DRIFTD_TEST_HOSTS=json.dumps(hosts),
-    )
+    hosts = {"meta.example": [["169.254.169.254"]], "mapped.example": [["::ffff:127.0.0.1"]], "rebind.example": [["93.184.216.34"], ["127.0.0.1"]]}
+    with socket.socket() as listener:  # what a rebinding name leads to: were it asked twice for one request, there would be a connection
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(8)
+        listener.setblocking(False)
+        inside = listener.getsockname()[1]
+        house.config["channels"]["rebind"]["url"] = f"https://rebind.example:{inside}/"
+        house.config["channels"]["mapped"]["url"] = f"https://mapped.example:{inside}/"
+        with house.daemon(DRIFTD_TEST_HOSTS=json.dumps(hosts)) as process:
+            house.until(lambda: dead(house) == 4 and house.windows() == 5, "the dead letters of two", process)
+            house.until(lambda: house.query("SELECT count(*) FROM outbox WHERE destination = 'rebind' AND attempts > 0") == [(1,)], "the first try of the third", process)
+            house.later(seconds=10)
+            house.until(lambda: dead(house) == 6, "the dead letters of the third, whose name has changed its mind", process)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
     assert {r.path for r in receiver.ledger} == {"/S3CRETPATH"}
     assert house.types() == ["fired", "resolved"]
-    assert "an address that is not public" in house.command("outbox", "list", "--state", "dead").stdout
+    assert {e for (e,) in house.query("SELECT error FROM outbox WHERE state = 'dead' AND incident_id IS NOT NULL")} == {e for (e,) in house.query("SELECT error FROM outbox WHERE error LIKE '%an address that is not public'")}
+
+
+def dead(house: House) -> int:
+    return len(house.query("SELECT id FROM outbox WHERE state = 'dead' AND incident_id IS NOT NULL"))
 
 
 def test_fault_18_of_a_reply_of_a_gigabyte_64_kb_are_read(house: House, receiver: Receiver) -> None:
     delayed(house)
     receiver.script.extend([Script(200, megabytes=1000), Script(200, megabytes=1000)])
     run_to_the_end(house)
-    assert receiver.sent_bytes < 100_000_000, "as much as the socket's buffers took"
+    assert receiver.sent_bytes < 10_000_000, "as much as the socket's buffers took"
     assert house.types() == ["fired", "resolved"]
     house.verify()
