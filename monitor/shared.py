@@ -19,7 +19,7 @@ from monitor.store import incidents, outbox, silences
 from monitor.store.store import one_at_a_time
 
 MOST_NAMED = 5
-LONGEST_WAIT = timedelta(hours=1)
+LONGEST_WAIT = timedelta(hours=2)
 
 
 class Sources:
@@ -31,8 +31,9 @@ class Sources:
     def gather(self, connection: Connection, name: str, now: datetime, size: timedelta = LONGEST_WAIT) -> int | None:
         """After something of monitor ``name`` was announced: whether its source is the cause. Answers the source's incident.
 
-        Whatever joins it is said: in the message that still waits, or in one of its own, which waits for a window (``size``), at
-        most an hour: whoever has been told that the source is in trouble need not hear of every part of it by itself.
+        Whatever joins it is said: in the message that still waits, or in one of its own, which waits for two windows (of ``size``), at
+        most two hours: whoever has been told that the source is in trouble need not hear of every part of it by itself. Once
+        somebody has acknowledged what they were told, what is new goes out after the group interval.
         """
         group = self._config.sharing(name)
         if len(group) < 2:
@@ -66,7 +67,7 @@ class Sources:
         )
         self._adopt(connection, known.id, joining)
         named = [*newcomers[:MOST_NAMED], *([f"{len(newcomers) - MOST_NAMED} more"] if len(newcomers) > MOST_NAMED else [])]
-        self._tell(connection, int(known.id), [shown(kind) for kind in fresh] + named, worse, now, min(size, LONGEST_WAIT))
+        self._tell(connection, int(known.id), [shown(kind) for kind in fresh] + named, worse, now, timedelta(0) if known.acked_by else min(2 * size, LONGEST_WAIT))
         return int(known.id)
 
     def _open(
@@ -112,7 +113,7 @@ class Sources:
         row, facts = self._facts(connection, number, said.type, now, why)
         body, text = messages.source_payload(facts, said.sequence), messages.source_text(facts, said.sequence)
         at = outbox.renew(connection, number, said.sequence, body, text)
-        incidents.reword(connection, number, said.sequence, body)
+        incidents.reword(connection, number, said.sequence, body, now)
         quiet = quiet_for(silences.current(connection, now), row, now)
         for channel in self.channels(row):
             outbox.add_once(

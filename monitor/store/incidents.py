@@ -158,10 +158,10 @@ def append(connection: Connection, incident: int, kind: str, at: datetime, make_
     return last + 1, payload
 
 
-def reword(connection: Connection, incident: int, sequence: int, payload: dict[str, Any]) -> None:
-    """Replace what an announcement says that nobody has heard yet."""
+def reword(connection: Connection, incident: int, sequence: int, payload: dict[str, Any], at: datetime) -> None:
+    """Replace what an announcement says that nobody has heard yet: it is as if it had been made only ``at`` that time."""
     a = t.announcement.c
-    connection.execute(t.announcement.update().where(a.incident_id == incident, a.sequence == sequence).values(payload=payload))
+    connection.execute(t.announcement.update().where(a.incident_id == incident, a.sequence == sequence).values(payload=payload, at=at))
 
 
 def announcements(connection: Connection, incident: int) -> list[Row[Any]]:

@@ -39,7 +39,7 @@ def test_trouble_that_joins_an_acknowledged_source_incident_is_said(ward: Callab
     here.later(HOUR)
     for name in "ab":
         silent(here, name, "no event since noon")
-    here.later(66 * MINUTES)
+    here.later(6 * MINUTES)
     assert here.said("boss") == ["fired", "updated"]
     assert "also silence" in here.inboxes["boss"].messages[-1].text
     here.later(20 * HOUR)
