@@ -45,7 +45,7 @@ class Deployments:
     """A deployment API with a ledger: what is live, and every change that really took effect.
 
     ``script`` is for the POSTs: a `Script`, or the word ``lost`` (takes effect, the reply is dropped), ``ignored`` (200 and nothing happens),
-    ``slow`` (takes effect, answers only when released).
+    ``slow`` (takes effect, answers only when released), ``later`` (the reply is dropped, and it takes effect only with `finish`).
     """
 
     def __init__(self, version: str = "v1") -> None:
@@ -57,6 +57,7 @@ class Deployments:
         self.script: list[Any] = []
         self.seen: set[str] = set()
         self.in_progress = False
+        self.pending: tuple[str, dict[str, Any]] | None = None
         self.on_change: Callable[[str], None] = lambda version: None
         self.released = threading.Event()
         owner = self
@@ -73,10 +74,12 @@ class Deployments:
                 if isinstance(how, Script):
                     self._answer(how.status, {})
                     return
-                status = 200 if how == "ignored" else owner.take(headers["webhook-id"], body["data"])
+                if how == "later":
+                    owner.pending = (headers["webhook-id"], body["data"])
+                status = 200 if how in ("ignored", "later") else owner.take(headers["webhook-id"], body["data"])
                 if how == "slow":
                     owner.released.wait(60)
-                if how in ("lost", "slow"):
+                if how in ("lost", "slow", "later"):
                     self.close_connection = True
                     self.connection.close()
                     return
@@ -101,6 +104,12 @@ class Deployments:
         self._server = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def finish(self) -> None:
+        """What takes its time is done."""
+        assert self.pending is not None
+        self.take(*self.pending)
+        self.in_progress = False
 
     def live(self, path: str) -> str:
         """The version that serves."""
@@ -139,7 +148,10 @@ class House:
         self.written = 0
         self.config: dict[str, Any] = {
             "store": self.store_url, "web": {"port": self.port},
-            "channels": {"hook": {"kind": "webhook", "url": receiver.url + "/" + SECRETS["path"], "secret": SECRETS["hook"], "allow_hosts": ["127.0.0.1"]}},
+            "channels": {
+                "hook": {"kind": "webhook", "url": receiver.url + "/" + SECRETS["path"], "secret": SECRETS["hook"], "allow_hosts": ["127.0.0.1"]},
+                "spare": {"kind": "slack", "token": SECRETS["token"], "channel": "#ml", "api_url": receiver.url + "/api/", "allow_hosts": ["127.0.0.1"]},
+            },
             "owners": {"ops": {"channels": ["hook"]}}, "monitors": {},
         }
         (folder / "contract.yaml").write_text(CONTRACT)
@@ -358,6 +370,13 @@ class House:
 
     def no_secret(self) -> None:
         """Neither the log nor the store nor a report has a secret in it."""
+        if self.store_url.startswith("postgresql"):
+            engine = sa.create_engine(self.store_url, poolclass=sa.pool.NullPool)
+            with engine.connect() as connection:
+                for table in sa.inspect(connection).get_table_names():
+                    text = str(connection.execute(sa.text(f'SELECT * FROM "{table}"')).all())
+                    assert not [s for s in SECRETS.values() if s in text], f"a secret in the table {table}"
+            engine.dispose()
         places = [p for p in self.folder.rglob("*") if p.is_file() and p.name not in ("config.yaml", "config.new") and p.suffix != ".parquet"]
         for path in places:
             body = path.read_bytes()
