@@ -81,3 +81,31 @@ def own_log() -> Iterator[None]:
     """A command that was run in this process logs to a stream that is closed by now: the next test has a log of its own."""
     yield
     structlog.reset_defaults()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After the whole suite, no secret of its daemons is in what they have left: logs, databases, reports; nor in the process list."""
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if hasattr(session.config, "workerinput") or factory is None or session.config.option.collectonly:
+        return
+    from tests.acceptance.harness import MARK, command_lines
+
+    kept = ("config.yaml", "config.new")  # whose secrets they are
+    found = [str(path) for path in factory.getbasetemp().rglob("*") if path.is_file() and path.name not in kept and _holds(path, MARK.encode())]
+    found += ["the process list"] * (MARK in command_lines())
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        raise pytest.UsageError(f"secrets were left in {', '.join(found[:10])}")
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            before = b""
+            while block := file.read(1 << 20):
+                if mark in before + block:
+                    return True
+                before = block[-len(mark) :]
+    except OSError:  # a socket, or gone by now
+        pass
+    return False

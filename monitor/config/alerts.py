@@ -8,8 +8,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from monitor.config.template import Expression, Template
+from monitor.config.template import Expression, Template, unknown_names
 from monitor.config.types import BudgetField, Duration, Fire, Section
+
+COMMON = frozenset({"incident", "monitor", "payload", "id"})
+ROLLBACK_FACTS = COMMON | {"from_version", "to_version", "expected_current_version", "reason", "not_after", "dry_run"}
+ACTION_FACTS = COMMON | {"purpose", "family", "severity", "headline", "window"}
+"""What the templates of a request know."""
+
+RELATIVE = frozenset({"latest", "previous", "current", "stable", "prod", "production", "champion", "rollback"})
+"""Names that mean another version tomorrow: nothing that a receiver could compare and set."""
+
+
+def _checked(facts: frozenset[str], **templates: str | None) -> None:
+    for key, text in templates.items():
+        wrong = unknown_names(text, facts)
+        if wrong:
+            raise ValueError(f"{key}: there is no {wrong[0]!r} for a template; allowed are {', '.join(sorted(facts))}")
 
 
 class Alerts(Section):
@@ -62,6 +77,10 @@ class RollbackConfig(Call):
     def _complete(self) -> RollbackConfig:
         if self.effective_mode != "off" and not self.url:
             raise ValueError(f"mode {self.effective_mode} needs a url")
+        for name in (self.to_version, self.fallback):
+            if name is not None and name.lower() in RELATIVE:
+                raise ValueError(f"{name!r} is no version of its own; allowed are last_good, or a name that means the same version for ever")
+        _checked(ROLLBACK_FACTS, url=self.url, body=self.body, status_url=self.status_url)
         return self
 
 
@@ -85,6 +104,7 @@ class Action(Call):
     def _complete(self) -> Action:
         if not self.url:
             raise ValueError("an action needs a url")
+        _checked(ACTION_FACTS, url=self.url, body=self.body)
         return self
 
     @property

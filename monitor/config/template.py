@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -65,6 +65,20 @@ def evaluate(text: str, facts: Mapping[str, Any]) -> Any:
         return _expression(text)(**facts)
     except (TemplateError, *WRONG):
         return None
+
+
+def unknown_names(text: str | None, known: Collection[str]) -> list[str]:
+    """The names in a template that nothing gives a value to."""
+    from jinja2 import TemplateSyntaxError, meta
+
+    if text is None or "{" not in text:
+        return []
+    environment = _environment()
+    try:
+        found = meta.find_undeclared_variables(environment.parse(text))
+    except TemplateSyntaxError as error:
+        raise ValueError(f"not a Jinja template: {error.message}") from None
+    return sorted(found - set(known) - set(environment.globals))
 
 
 def _template(text: str) -> str:

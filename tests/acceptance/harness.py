@@ -25,6 +25,9 @@ from tests.streams import START, Stream, config_text
 
 ROOT = Path(__file__).parents[2]
 PAUSE = threading.Event()  # waiting on what a process does, never on time itself
+MARK = "S3CRET"
+"""What every secret of a test's daemon has in it; searched for after the whole suite."""
+
 SECRETS = {
     "hook": "whsec-S3CRETHOOK", "rollback": "S3CRETROLLBACK", "path": "S3CRETPATH", "token": "xoxb-S3CRETTOKEN", "password": "S3CRETPASSWORD",
 }

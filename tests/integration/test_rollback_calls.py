@@ -97,7 +97,7 @@ def test_templates_and_expressions_are_checked_when_they_are_read(receiver: Rece
         with pytest.raises(ValidationError):
             RollbackConfig.model_validate({"url": "https://x.example/", **broken})
     assert evaluate("reply.a.b.c", {"reply": {}}) is None
-    config = RollbackConfig(url=receiver.url, body="{{ nobody }}", allow_hosts=LOCAL)
+    config = RollbackConfig(url=receiver.url, body="{{ to_version.of.nobody }}", allow_hosts=LOCAL)
     with pytest.raises(DeliveryError) as caught:
         post(config, PAYLOAD, "k", datetime.now(UTC))
     assert not caught.value.retryable

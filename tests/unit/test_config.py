@@ -65,6 +65,10 @@ def test_the_least_that_works_has_the_documented_defaults(tmp_path: Path, monkey
         (("    rollback: {url", "    rollback: {mode: auto, ur"), 12, "unknown key"),
         (("    rollback: {url: ", "    drift: {budget: few}\n    rollback: {url: "), 12, "is not a budget"),
         (("    owner: ops", "    owner: ops\n    owner: ops"), 8, "there twice"),
+        (("    rollback: {url: ", "    rollback: {to_version: latest, url: "), 12, "'latest' is no version of its own"),
+        (("    rollback: {url: ", "    rollback: {body: '{{ to_verison }}', url: "), 12, "there is no 'to_verison' for a template; allowed are dry_run, "),
+        (("    rollback: {url: ", "    rollback: {status_url: 'https://x/{{', url: "), 12, "not a Jinja template"),
+        (("    rollback: {url: ", "    actions: [{on: drift, url: 'https://x/{{ to_version }}'}]\n    rollback: {url: "), 12, "there is no 'to_version'"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_line(tmp_path: Path, change: tuple[str, str], line: int, words: str) -> None:
