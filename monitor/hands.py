@@ -139,7 +139,7 @@ def resolve(pipeline: Pipeline, text: str, author: str, reason: str) -> str:
                 if child.state == "open":  # each speaks for itself again
                     incidents.update(connection, child.id, parent_id=None)
                     say(connection, pipeline, incidents.get(connection, child.id), UPDATED, f"goes on by itself: INC-{row.id} of the source was {why}", now)
-        elif is_beside(row.members):
+        elif row.scope != "monitor" or is_beside(row.members):
             incidents.update(connection, row.id, **values, facts={**row.facts, "closed_by_hand": True})
             say(connection, pipeline, row, RESOLVED, why, now)
         else:

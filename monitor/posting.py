@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,6 +42,9 @@ def destinations(connection: Connection, config: Config, incident: Row[Any], oth
     """The channels that messages on an incident go to: the owner's for its severity, whom it was escalated to, and whoever has
     heard of it and must hear the end."""
     owner = owner_of(config, incident.owner, otherwise)
+    if incident.scope == "channel":  # by every other channel than the one that it is about
+        others = [c for c in owner.all_channels if c != incident.source] or [c for c in owner_of(config, "platform").all_channels if c != incident.source]
+        return others or ["log"] * (incident.source != "log")
     named = list(owner.route(incident.severity))
     if set(incident.members) & PLATFORM_RULES and incident.scope == "monitor":
         named += owner_of(config, "platform").route(incident.severity)
@@ -153,27 +156,37 @@ def request_actions(connection: Connection, monitor: MonitorConfig, incident: Ro
         )
 
 
+def plain_payload(row: Row[Any], kind: str, why: str, now: datetime, number: int) -> dict[str, Any]:
+    """What the incident itself says of it, for machines."""
+    return {
+        "type": kind, "timestamp": iso(now),
+        "data": {
+            "incident": f"INC-{row.id}", "sequence": number, "covers": [number], "monitor": row.monitor, "family": row.family,
+            "severity": row.severity, "owner": row.owner, "headline": row.headline, "why": why, "state": row.state, "opened_at": iso(row.opened_at),
+            "window": {"start": iso(row.last_window), "end": iso(row.last_window)}, "drivers": [], "members": [], "links": {}, "delayed": False,
+        },
+    }
+
+
+def tell(
+    connection: Connection, config: Config, row: Row[Any], kind: str, now: datetime, payload: Callable[[int], dict[str, Any]], text: Callable[[int], str],
+) -> None:
+    """Append an announcement to an incident's log and put it into the outbox."""
+    sequence, body = incidents.append(connection, row.id, kind, now, payload)
+    shared = kind == "incident.fired" and len(config.sharing(row.monitor)) > 1
+    at = now + GROUP_INTERVAL if shared else now
+    send(connection, config, Post(row, kind, sequence, body, text(sequence), now), destinations(connection, config, row, "platform"), at)
+
+
 def say_plainly(connection: Connection, config: Config, row: Row[Any], kind: str, why: str, now: datetime) -> None:
     """Announce something of an incident in the few words that the incident itself has, whatever is known of its monitor."""
     row = incidents.get(connection, row.id)
-    window = {"start": iso(row.last_window), "end": iso(row.last_window)}
-
-    def payload(number: int) -> dict[str, Any]:
-        return {
-            "type": kind, "timestamp": iso(now),
-            "data": {
-                "incident": f"INC-{row.id}", "sequence": number, "covers": [number], "monitor": row.monitor, "family": row.family,
-                "severity": row.severity, "owner": row.owner, "headline": row.headline, "why": why, "state": row.state, "window": window,
-                "drivers": [], "members": [], "links": {}, "delayed": False,
-            },
-        }
-
-    sequence, body = incidents.append(connection, row.id, kind, now, payload)
     state = messages.STATES.get(kind, kind)
-    text = "\n".join([
-        f"{state} [{row.severity}] {row.monitor}: {row.headline} (INC-{row.id}, message {sequence})", f"What changed: {why}.",
-        *([f"Next: driftd incidents INC-{row.id}; driftd ack INC-{row.id} stops reminders"] if row.state == "open" else []), f"Owner: {row.owner}.",
-    ])
-    shared = kind == "incident.fired" and len(config.sharing(row.monitor)) > 1
-    at = now + GROUP_INTERVAL if shared else now
-    send(connection, config, Post(row, kind, sequence, body, text, now), destinations(connection, config, row, "platform"), at)
+
+    def text(sequence: int) -> str:
+        return "\n".join([
+            f"{state} [{row.severity}] {row.monitor}: {row.headline} (INC-{row.id}, message {sequence})", f"What changed: {why}.",
+            *([f"Next: driftd incidents INC-{row.id}; driftd ack INC-{row.id} stops reminders"] if row.state == "open" else []), f"Owner: {row.owner}.",
+        ])
+
+    tell(connection, config, row, kind, now, lambda number: plain_payload(row, kind, why, now, number), text)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from checks.core.errors import DriftdError
 from checks.core.window import Window, iso
-from monitor import posting
+from monitor import posting, undelivered
 from monitor.alerting.incidents import FIRED, RESOLVED, UPDATED
 from monitor.alerting.reminders import DIGEST, ESCALATE, MOST, REMIND, Announced, digest_text, remind
 from monitor.alerting.silences import Silence
@@ -25,12 +25,11 @@ from monitor.pipeline import Pipeline
 from monitor.posting import let_go, owner_of, quiet_for
 from monitor.prepare import Prepared
 from monitor.shared import Sources
-from monitor.store import destinations, incidents, outbox, runs, silences
+from monitor.store import incidents, outbox, runs, silences
 from monitor.store.store import Store, audit, leased, one_at_a_time
 
 LOG = structlog.get_logger("driftd.upkeep")
 REMINDER = "incident.reminder"
-TELL_AGAIN = timedelta(hours=1)
 FORGOTTEN = timedelta(minutes=30)
 
 
@@ -68,6 +67,8 @@ class Upkeep:
         for row in opened:
             if row.scope == "source":
                 self._guarded(self._settle, row, now)
+            elif row.scope == undelivered.CHANNEL:
+                self._guarded(self._mended, row, now)
             if quiet_for(quiet, row, now) is not None:
                 continue
             due = remind(self._facts(row, said[row.id]), now)
@@ -160,6 +161,12 @@ class Upkeep:
                 for child in Sources(self._pipeline.config).settle(connection, fresh, now, size) or []:
                     say(connection, self._pipeline, incidents.get(connection, child.id), UPDATED, f"goes on by itself: INC-{row.id} of the source is over", now)
 
+    def _mended(self, row: Row[Any], now: datetime) -> None:
+        with self._store.write() as connection:
+            fresh = incidents.locked(connection, row.id)
+            if fresh is not None and fresh.state == "open":
+                undelivered.mended(connection, self._pipeline.config, fresh, now)
+
     def _removed(self, row: Row[Any], now: datetime) -> None:
         """Close what is open of a monitor that the configuration does not have any more."""
         with self._store.write() as connection:
@@ -217,28 +224,9 @@ class Upkeep:
         return [r for r in incidents.open_of(connection, [name]) if r.members == [UNWATCHED]]
 
     def dead_letter(self, message: Any, why: str) -> None:
-        """Tell the owner by another channel that one does not work: at most once an hour for each channel."""
-        now, name, config = self._clock.now(), str(message.destination), self._pipeline.config
+        """What an outbox worker calls when a message is given up."""
         with self._store.write() as connection:
-            destinations.save(connection, name)
-            known = destinations.locked(connection, name)
-            if known is not None and known.told_at is not None and now - known.told_at < TELL_AGAIN:
-                return
-            row = incidents.get(connection, message.incident_id) if message.incident_id is not None else None
-            owner = row.owner if row is not None else "platform"
-            others = [c for c in owner_of(config, owner).all_channels if c != name]
-            others = others or [c for c in owner_of(config, "platform").all_channels if c != name] or ["log"] * (name != "log")
-            off = known is not None and known.disabled_at is not None
-            destinations.save(connection, name, told_at=now)
-            said = (message.text or "").partition("\n")[0] or f"a request to {name}"
-            next_step = f"mend it, then driftd channel test {name} switches it on again" if off else "driftd outbox list shows what is dead, driftd outbox replay sends it again"
-            text = (
-                f"NOT DELIVERED: channel {name} {'is switched off' if off else 'did not take a message'}: {why}\nThe message was: {said}\nNext: {next_step}."
-            )
-            data = {"headline": f"channel {name}: {why}", "channel": name, "message": said, "incident": None, "switched_off": off}
-            payload = {"type": "delivery.dead_letter", "timestamp": iso(now), "data": data}
-            for other in others[:2]:
-                outbox.notice(connection, f"dead/{name}/{iso(now)}", other, payload, text, now)
+            undelivered.dead_letter(connection, self._pipeline.config, message, why, self._clock.now())
 
 
 def say(connection: Connection, pipeline: Pipeline, row: Row[Any], kind: str, why: str, now: datetime) -> None:

@@ -111,6 +111,13 @@ def open_source(connection: Connection, source: str) -> Row[Any] | None:
     return connection.execute(query.order_by(i.id)).first()
 
 
+def open_channel(connection: Connection, name: str) -> Row[Any] | None:
+    """The open incident of a channel that does not work."""
+    i = t.incident.c
+    query = sa.select(t.incident).where(i.state == "open", i.scope == "channel", i.source == name)
+    return connection.execute(query.order_by(i.id)).first()
+
+
 def children(connection: Connection, parent: int) -> list[Row[Any]]:
     """The incidents of monitors that a source's incident stands for."""
     return list(connection.execute(sa.select(t.incident).where(t.incident.c.parent_id == parent).order_by(t.incident.c.id)))

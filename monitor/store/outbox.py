@@ -315,6 +315,13 @@ def of_incident(connection: Connection, incident: int) -> list[Row[Any]]:
     return list(connection.execute(sa.select(t.outbox).where(o.incident_id == incident).order_by(o.sequence, o.id)))
 
 
+def sent_since(connection: Connection, destination: str, since: datetime) -> bool:
+    """Whether anything has arrived at a destination since then."""
+    o = t.outbox.c
+    query = sa.select(o.id).where(o.destination == destination, o.state == SENT, o.sent_at > since).limit(1)
+    return connection.execute(query).scalar() is not None
+
+
 def next_due(connection: Connection) -> datetime | None:
     """When the next pending message may be sent."""
     return connection.execute(sa.select(sa.func.min(t.outbox.c.next_at)).where(t.outbox.c.state == PENDING)).scalar()

@@ -306,11 +306,11 @@ class House:
         return [f for f in found if str(f.get("type", "")).startswith("incident.") and "sequence" in f["data"]]
 
     def types(self) -> list[str]:
-        """What was told, each message once; but for reminders, which a clock that the test moves brings about."""
+        """What was told of monitors and sources, each message once; but for reminders, which a clock that the test moves brings about."""
         seen: dict[tuple[str, int], str] = {}
         for body in self.told():
             data = body["data"]
-            if "sequence" in data:
+            if "sequence" in data and not str(data["monitor"]).startswith("channel "):
                 seen.setdefault((data["incident"], data["sequence"]), body["type"].removeprefix("incident."))
         return [kind for kind in seen.values() if kind != "reminder"]
 

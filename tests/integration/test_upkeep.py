@@ -283,13 +283,26 @@ def test_a_dead_letter_is_told_by_another_channel_at_most_once_an_hour_and_a_swi
     here.app.watch._senders["chat"] = Revoked()
     for day in (40, 41, 42, 43, 44):
         here.day(day)
-    told = [m for m in here.inboxes["pager"].messages if m.payload["type"] == "delivery.dead_letter"]
+    told = [m for m in here.inboxes["pager"].messages if m.payload["data"].get("channel")]
+    assert [m.payload["type"] for m in told] == ["incident.fired", *["incident.updated"] * (len(told) - 1)]
     assert 1 <= len(told) <= 5
     assert "channel chat is switched off: slack: token_revoked" in told[0].text
+    assert len({m.payload["data"]["incident"] for m in told}) == 1, "one incident of the channel"
     with here.app.store.read() as connection:
         assert outbox.counts(connection).get("pending", 0) == 0
         assert outbox.counts(connection)["dead"] >= 3
     assert health(here.app.watch)[1]["channels_down"] == ["chat: slack: token_revoked"]
+    number = told[0].payload["data"]["incident"]
+    hands.acknowledge(here.app.store, number, "ann", here.clock.now())
+    from monitor.store import destinations
+
+    with here.app.store.write() as connection:
+        destinations.works(connection, "chat")  # as driftd channel test does when its message arrives
+    here.app.watch._senders["chat"] = here.inboxes["chat"]
+    here.later(timedelta(minutes=1))
+    last = here.inboxes["pager"].messages[-1]
+    assert (last.payload["type"], last.payload["data"]["incident"]) == ("incident.resolved", number)
+    assert "channel chat takes messages again" in last.text
 
 
 def test_a_held_rollback_leaves_nothing_behind_that_spoils_the_health(tmp_path: Path) -> None:
