@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 
 from checks.core.errors import DeliveryError, StoreError
 from checks.core.window import iso
@@ -31,6 +30,8 @@ MOST_THREADS = 64
 
 MOST_TRIES = 30
 """As many as the waits of `retry` make in 24 hours."""
+
+LAST_SECOND = 1.0
 
 GAP = timedelta(hours=2)
 """Hours without a try, as when driftd was not running: a destination's failure is counted anew."""
@@ -71,8 +72,9 @@ class OutboxWorker:
         self._stopping = True
 
     def close(self) -> None:
-        """Give back what is still claimed: it will be sent after the next start."""
+        """Give back what is still claimed: it will be sent after the next start. What is just being sent may end within a second."""
         self._stopping = True
+        wait_for(list(self._running.values()), timeout=LAST_SECOND)
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._store.write() as connection:
             outbox.release_all(connection, self._owner)
@@ -189,21 +191,14 @@ class OutboxWorker:
                     connection, row, now, state=outbox.SENT, outcome="sent", detail=receipt if row is head else f"told with {head.key}",
                     covered_by="" if row is head else head.key,
                 )
+            if not thread and head.incident_id is not None and getattr(sender, "threads", False):
+                destinations.save_thread(connection, head.incident_id, head.destination, receipt)
             destinations.works(connection, head.destination)
-        if not thread and head.incident_id is not None and getattr(sender, "threads", False):
-            self._keep_thread(head, receipt)
         return True
 
     def _thread(self, head: Any) -> str:
         with self._store.read() as connection:
             return destinations.thread_of(connection, head.incident_id, head.destination)
-
-    def _keep_thread(self, head: Any, receipt: str) -> None:
-        try:
-            with self._store.write() as connection:
-                destinations.save_thread(connection, head.incident_id, head.destination, receipt)
-        except IntegrityError:
-            pass  # another daemon has told the same incident at the same time: its thread stays
 
     def _failed(self, rows: list[Any], error: DeliveryError) -> bool:
         """Record a failure of a message and of its destination."""

@@ -60,6 +60,6 @@ def thread_of(connection: Connection, incident: int | None, destination: str) ->
 
 
 def save_thread(connection: Connection, incident: int, destination: str, ref: str) -> None:
-    """Keep where an incident's thread begins; the first one stays."""
-    if not thread_of(connection, incident, destination):
-        connection.execute(t.thread.insert().values(incident_id=incident, destination=destination, ref=ref))
+    """Keep where an incident's thread begins; the first one stays, though another daemon tells the same at the same time."""
+    insert = sqlite if connection.dialect.name == "sqlite" else postgresql
+    connection.execute(insert(t.thread).values(incident_id=incident, destination=destination, ref=ref).on_conflict_do_nothing())
