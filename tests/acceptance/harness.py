@@ -146,6 +146,7 @@ class House:
         self.folder, self.receiver = folder, receiver
         self.stream = stream or Stream(rows=120)
         self.store_url = store or f"sqlite:///{folder}/store.db"
+        self._engine: sa.Engine | None = None
         self.start = start
         self.port = free_port()
         self.written = 0
@@ -278,14 +279,13 @@ class House:
 
     def query(self, text: str) -> list[Any]:
         """Rows of the store; none while there is no store yet."""
-        engine = sa.create_engine(self.store_url, poolclass=sa.pool.NullPool)
+        if self._engine is None or str(self._engine.url) != self.store_url:
+            self._engine = sa.create_engine(self.store_url, poolclass=sa.pool.NullPool)
         try:
-            with engine.connect() as connection:
+            with self._engine.connect() as connection:
                 return [tuple(row) for row in connection.execute(sa.text(text))]
         except sa.exc.DBAPIError:
             return []
-        finally:
-            engine.dispose()
 
     def windows(self, monitor: str | None = None, verdict: str | None = None) -> int:
         where = (f" AND monitor = '{monitor}'" if monitor else "") + (f" AND verdict = '{verdict}'" if verdict else "")

@@ -273,7 +273,7 @@ def main() -> None:
     """The whole trial, on both databases."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=100, help="on each database")
-    parser.add_argument("--windows", type=int, default=300, help="hours that go by")
+    parser.add_argument("--windows", type=int, default=150, help="hours that go by")
     parser.add_argument("--monitors", type=int, default=10)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--only", choices=("sqlite", "postgres"))
