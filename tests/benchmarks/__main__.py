@@ -185,13 +185,17 @@ class Bench:
     def kills(self) -> Figure:
         """Not of speed: what random SIGKILLs lose and double."""
         done = subprocess.run([sys.executable, "-m", "tests.acceptance.test_kills"], check=True, capture_output=True, text=True)
-        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        return {
-            f"{m['store']}: {m['kills']} random SIGKILLs, 15% of replies lost, {m['transitions']} transitions (bound: nothing lost, out of order, or rolled back twice)":
-                f"{m['lost']} lost, {m['out of order']} out of order, {m['second effective']} second effective rollbacks of {m['effective']} ({m['rollback requests']} requests), "
-                f"{m['duplicates']} duplicates among {m['messages']} messages"
-            for m in found
-        }
+        return killed(done.stdout)
+
+
+def killed(printed: str) -> Figure:
+    """The lines of ``python -m tests.acceptance.test_kills``."""
+    return {
+        f"{m['store']}: {m['kills']} random SIGKILLs, 15% of replies lost, {m['windows']} windows (bound: nothing lost, out of order, or rolled back twice)":
+            f"{m['transitions']} transitions: {m['lost']} lost, {m['out of order']} out of order, {m['duplicates']} duplicates among {m['messages']} messages; "
+            f"{m['effective']} effective rollbacks ({m['rollback requests']} requests, {m['repeated ids']} with an id sent before), {m['second effective']} second effective"
+        for m in (json.loads(line) for line in printed.splitlines() if line.startswith("{"))
+    }
 
 
 def ratio(m: dict[str, dict[str, float]], one: str, other: str) -> str:
