@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from monitor.announce import is_beside
 from monitor.config.model import Config
 from monitor.handle import number_of
 from monitor.pipeline import Pipeline
-from monitor.posting import quiet_for
+from monitor.posting import quiet_for, say_plainly
 from monitor.proposals import Proposals, kill_switch
 from monitor.shared import Sources
 from monitor.store import incidents, outbox, runs, silences
@@ -62,24 +63,34 @@ def acknowledge(store: Store, text: str, author: str, now: datetime) -> str:
     return f"INC-{row.id} acknowledged by {author}{before}: no more reminders; it stays open" + (f"\n{pending}" if pending else "\nno rollback is pending")
 
 
-def hold(store: Store, text: str, author: str, now: datetime, *, release: bool = False) -> str:
-    """Stop the rollback of an incident before it is sent, or (``release``) let it be proposed again."""
+def hold(store: Store, text: str, author: str, now: datetime, *, release: bool = False, config: Config | None = None) -> str:
+    """Stop the rollbacks of an incident's model before they are sent, or (``release``) let them be proposed again.
+
+    With a ``config`` those who were told of one that waited are told that it does not leave.
+    """
     with store.write() as connection:
         row = _open(connection, text)
         incidents.update(connection, row.id, hold_by="" if release else author)
         audit(connection, now, author, "incident.release" if release else "incident.hold", {"incident": row.id})
-        known = incidents.rollback_of(connection, row.id)
         if release:
             return f"INC-{row.id}: the hold is lifted; the next window may propose a rollback"
-        if known is not None and known.state in ("requested", "awaiting_approval"):
-            if not incidents.move_rollback(connection, known, state="cancelled", detail=f"held by {author}"):
-                return f"INC-{row.id} held by {author}; but its rollback has just been sent: look at {known.to_version}"
-            outbox.cancel_rollback(connection, row.id, f"held by {author}")
-            audit(connection, now, author, "rollback.cancelled", {"rollback": known.id, "incident": row.id, "detail": f"held by {author}"})
-            return f"INC-{row.id} held by {author}: the rollback from {known.from_version} to {known.to_version} is not sent"
-        if known is not None and known.state in ("dispatched", "accepted", "unknown"):
-            return f"INC-{row.id} held by {author}; but its rollback has been sent already ({known.state}): look at {known.to_version}"
-    return f"INC-{row.id} held by {author}: no rollback of it will be sent"
+        if not incidents.rollbacks(connection, row.monitor):
+            return f"INC-{row.id} held by {author}: no rollback of {row.monitor} was considered; none will be sent while it is held"
+        stopped, sent = [], []
+        for known in incidents.rollbacks(connection, row.monitor, PENDING):  # those of the model's other incidents go the same way
+            if known.state not in ("requested", "awaiting_approval"):
+                sent.append(f"the one of INC-{known.incident_id} has been sent already ({known.state}): look at {known.to_version}")
+            elif incidents.move_rollback(connection, known, state="cancelled", detail=f"held by {author}"):
+                outbox.cancel_rollback(connection, known.incident_id, f"held by {author}")
+                audit(connection, now, author, "rollback.cancelled", {"rollback": known.id, "incident": known.incident_id, "detail": f"held by {author}"})
+                stopped.append(f"the rollback of INC-{known.incident_id} from {known.from_version} to {known.to_version} is not sent")
+                if config is not None:
+                    say_plainly(connection, config, incidents.get(connection, known.incident_id), UPDATED, f"rollback cancelled: held by {author}", now)
+            else:
+                sent.append(f"the one of INC-{known.incident_id} has just been sent: look at {known.to_version}")
+        if stopped or sent:
+            return f"INC-{row.id} held by {author}: " + "; ".join([*stopped, *sent])
+    return f"INC-{row.id} held by {author}: no rollback of {row.monitor} is sent while it is held"
 
 
 def silence(
@@ -107,7 +118,8 @@ def silence(
             if (found := quiet_for([s for s in begun if s.id == number], each, now)) is not None:
                 outbox.hold(connection, each.id, f"silence:{found.id}")
         audit(connection, now, author, "silence.begin", {"silence": number, "reason": reason, "until": iso(now + length), **values})
-        pending = pending_rollback(connection, values["incident_id"]) if values["incident_id"] and not maintenance else ""
+        waiting = [] if maintenance else [r for r in incidents.listing(connection, "open") if quiet_for([s for s in begun if s.id == number], r, now) is not None]
+        pending = "\n".join(text for r in waiting if (text := pending_rollback(connection, r.id)))
     what = "maintenance" if maintenance else "silence"
     end = f"{what} {number} of {target} for {format_duration(length)}, until {iso((now + length).replace(microsecond=0))}: evaluation goes on, messages wait"
     return end + ("; no rollback is sent" if maintenance else "") + (f"\n{pending}" if pending else "")
@@ -189,8 +201,12 @@ def _sent_for(connection: Connection, pipeline: Pipeline, row: Row[Any], known: 
     failed = next((g for g in proposal.guards if not g.passed), None)
     if failed is not None or (proposal.from_version, proposal.to_version) != (known.from_version, known.to_version):
         why = f"guard {failed.name} does not hold any more: {failed.detail}" if failed is not None else f"it would go to {proposal.to_version} now"
+        if failed is not None and failed.name == "timely" and not any(g.name != "timely" and not g.passed for g in proposal.guards):
+            return f"INC-{row.id}: not approved now: {why}; the proposal stays until {iso(known.expires_at) if known.expires_at else 'its end'}"
+        incidents.save_rollback(connection, known.id, guards=[asdict(g) for g in proposal.guards])
         incidents.move_rollback(connection, known, state="cancelled", detail=why)
         audit(connection, now, author, "rollback.cancelled", {"rollback": known.id, "incident": row.id, "detail": why})
+        say(connection, pipeline, row, UPDATED, "rollback cancelled", now)
         return f"INC-{row.id}: not approved: {why}"
     limit = not_after(now, timedelta(seconds=prepared.settings.size_seconds))
     payload = {**known.payload, "data": {**known.payload["data"], "not_after": iso(limit)}}
@@ -224,13 +240,13 @@ def reject(pipeline: Pipeline, text: str, author: str, reason: str) -> str:
     return f"INC-{row.id}: the rollback to {known.to_version} is rejected by {author} and not proposed again"
 
 
-def stop_rollbacks(store: Store, config: Config, author: str, now: datetime, *, go: bool = False) -> str:
-    """The kill switch in the store: stop every rollback of the fleet, or let them go on."""
+def stop_rollbacks(store: Store, author: str, now: datetime, go: Config | None = None) -> str:
+    """The kill switch in the store: stop every rollback of the fleet, or (with the configuration to ``go`` by) let them go on."""
     with store.write() as connection:
         one_at_a_time(connection, DISPATCH)  # what is just being sent is sent before this answers, and nothing after
-        incidents.set_switch(connection, "" if go else author)
-        audit(connection, now, author, "rollback.go" if go else "rollback.stop", {})
-        left = kill_switch(config, connection)
-    if go:
-        return "rollbacks may be sent again" + (f"; but not while {left}" if left else "")
-    return f"no rollback of any model is sent until driftd rollback go ({left})"
+        incidents.set_switch(connection, author if go is None else "")
+        audit(connection, now, author, "rollback.stop" if go is None else "rollback.go", {})
+        left = kill_switch(go, connection) if go is not None else ""
+    if go is None:
+        return f"no rollback of any model is sent until driftd rollback go (set in the store by {author})"
+    return "rollbacks may be sent again" + (f"; but not while {left}" if left else "")

@@ -17,7 +17,8 @@ from monitor.clock import Clock
 from monitor.config.types import reveal
 from monitor.daemon import Watch
 from monitor.delivery.http import request, shown
-from monitor.store import destinations, outbox
+from monitor.proposals import kill_switch
+from monitor.store import destinations, outbox, silences
 
 LOG = structlog.get_logger("driftd.heartbeat")
 STALE = timedelta(minutes=15)
@@ -37,11 +38,14 @@ def health(watch: Watch) -> tuple[bool, dict[str, Any]]:
             shut = [f"{r.name}: {r.reason}" for r in destinations.all_of(connection) if r.disabled_at or r.failures]
             stuck = outbox.stuck(connection, now - STUCK)
             dead = outbox.counts(connection).get(outbox.DEAD, 0)
+            stopped = kill_switch(watch.config, connection)
+            quiet = len(silences.current(connection, now))
     except StoreError as error:
         return False, {**facts, "store": str(error), "not_well": [str(error)]}
     facts["oldest_pending_seconds"] = (now - oldest).total_seconds() if oldest else 0.0
     facts["delivery_rounds"] = watch.rounds
     facts["channels_down"], facts["dead_letters"] = shut, dead
+    facts["rollbacks_stopped"], facts["silences"] = stopped or None, quiet
     if stuck:
         wrong.append(f"{stuck} messages wait for longer than 15 minutes though their channels work")
     for name in TICKS:

@@ -132,11 +132,16 @@ class Proposals:
         if row.family == "drift":
             columns = {name[6:-1] for name in row.members if name.startswith("drift[")}
         held = silenced([s for s in silences.current(connection, now) if s.maintenance], monitor.name, row.family, row.id, now)
+        opened = incidents.open_of(connection, [monitor.name])
+        holder = next((f"{r.hold_by} (on INC-{r.id})" for r in opened if r.hold_by and r.id != row.id), "")
+        refused = frozenset(
+            (r.from_version, r.to_version) for r in incidents.rollbacks(connection, monitor.name, ("rejected",)) if r.decided_at is None or now - r.decided_at < config.attribution
+        )
         waiting = next((r for r in incidents.rollbacks(connection, monitor.name) if r.state == "awaiting_approval" and r.incident_id != row.id), None)
         return Evidence(
             row.family, row.severity, failing, max(own, default=policy.fire), policy.clear, witnesses, now, self._length, self._prepared.lateness,
             config.attribution, config.cooldown, config.to_version, config.fallback, frozenset(config.bad_versions), mine,
-            sum(now - r.dispatched_at < timedelta(days=1) for r in past), bool(kill_switch(self._config, connection)), str(row.hold_by),
+            sum(now - r.dispatched_at < timedelta(days=1) for r in past), bool(kill_switch(self._config, connection)), str(row.hold_by) or holder, refused=refused,
             compared=self._compared(connection, now), on_output=bool(columns) and columns <= outputs(monitor) | {"(prediction)", "(score)"},
             maintenance=f"{held.reason} ({held.author})" if held is not None else "",
             pending=f"INC-{waiting.incident_id}" if waiting is not None else "",

@@ -119,7 +119,11 @@ class Daemon:
             config = load_config(self._given)
         except (ConfigError, RecursionError, OSError, ValueError) as error:
             LOG.error("configuration not reloaded, the old one stays in force", reason=str(error))
+            self.app.watch.problems["configuration"] = f"the file is wrong, the one from before stays in force until a restart: {str(error).splitlines()[0]}"
             return
+        self.app.watch.problems.pop("configuration", None)
+        if config.web != self.app.config.web:
+            LOG.warning("the status page keeps its address and token until a restart")
         if config.store != self.app.config.store:
             LOG.error("configuration not reloaded: another store needs a restart")
             return
@@ -182,7 +186,10 @@ def _web(app: App) -> tuple[Any, threading.Thread | None]:
         try:
             probe.bind((web.host, web.port))
         except OSError as error:
-            LOG.error("the status page is not served", host=web.host, port=web.port, reason=error.strerror)
+            LOG.error(
+                "the status page is not served: neither pages nor /livez, /readyz and /metrics; free the port or set web.port, then restart",
+                host=web.host, port=web.port, reason=error.strerror,
+            )
             return None, None
     settings = uvicorn.Config(
         create(lambda: app.watch), host=web.host, port=web.port, log_level="warning", access_log=False, lifespan="off", workers=1,

@@ -240,8 +240,10 @@ def next_step(facts: Facts) -> str:
     }[facts.family]
     runbook = f"runbook {facts.runbook}; " if facts.runbook else ""
     hands = f"; driftd ack INC-{facts.incident} stops reminders" + (f", driftd hold INC-{facts.incident} a rollback" if facts.rollback_mode in ("approve", "auto") else "")
+    if facts.rollback and facts.rollback.get("state") in ("accepted", "confirmed", "verified"):
+        return f"{runbook}wait: driftd looks whether going back to {facts.rollback.get('to_version')} helps, and says so{hands}"
     if any(member.rule.startswith("service.deployment") for member in facts.members):
-        return f"{runbook}compare both versions' code and configuration, and go back if the new one is the cause; driftd deployments {facts.monitor}"
+        return f"{runbook}compare both versions' code and configuration, and go back if the new one is the cause; driftd deployments {facts.monitor}{hands}"
     if any(member.rule.startswith("service.labels") for member in facts.members):
         return f"{runbook}ask the producer of the labels; quality is not known until they come; driftd check {facts.monitor}"
     return f"{runbook}{advice}; driftd report {facts.monitor} --window {iso(facts.window.start)}{hands}"

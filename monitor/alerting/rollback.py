@@ -66,6 +66,7 @@ class Evidence:
     maintenance: str = ""
     pending: str = ""
     source_incident: str = ""
+    refused: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,8 @@ def _versions(evidence: Evidence, live: str | None, target: str) -> Guard:
     left = {old for _, old, _ in evidence.previous_rollbacks}
     if target in left:
         return Guard("versions", False, f"{target} was itself rolled back from")
+    if (live or "", target) in evidence.refused:
+        return Guard("versions", False, f"a person has refused to go from {live} to {target}")
     return Guard("versions", True, f"from {live} to {target}, if {live} is still live then")
 
 

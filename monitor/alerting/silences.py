@@ -42,7 +42,7 @@ def silenced(silences: Sequence[Silence], monitor: str, family: str, incident: i
 def check(length: timedelta, reason: str, author: str) -> None:
     """`ConfigError` unless a silence says who, why and until when."""
     if not timedelta(0) < length <= LONGEST:
-        raise ConfigError("a silence lasts up to 7 days; give a duration such as 2h with --for")
+        raise ConfigError("a silence lasts longer than nothing and up to 7 days; give a duration such as 2h with --for")
     if not reason.strip():
         raise ConfigError("a silence needs a reason that the next person understands; give one with --reason")
     if not author.strip():

@@ -60,6 +60,22 @@ def config_of(context: typer.Context) -> Config:
     return load_config(context.obj["config"])
 
 
+def store_of(context: typer.Context) -> Any:
+    """The store, also of a configuration that is wrong elsewhere: a person must be able to act while it is mended."""
+    from monitor.app import config_path
+    from monitor.config.load import store_of_file
+    from monitor.store.store import Store
+
+    try:
+        return Store(config_of(context).store)
+    except ConfigError as error:
+        url = store_of_file(config_path(context.obj["config"]).absolute())
+        if url is None:
+            raise
+        typer.echo(f"driftd: warning: the configuration is wrong, and the store is used all the same: {str(error).splitlines()[0]}", err=True)
+        return Store(url)
+
+
 def pipeline_of(context: typer.Context, *, store: bool = True) -> Pipeline:
     """A pipeline with workers in this process."""
     from monitor.app import inline_workers
@@ -76,17 +92,17 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def table(rows: list[dict[str, Any]], columns: dict[str, str], empty: str) -> None:
+def table(rows: list[dict[str, Any]], columns: dict[str, str], empty: str, most: int = 90) -> None:
     """Rows as a plain table: aligned, without borders; ``columns`` maps keys to headings."""
     if not rows:
         typer.echo(empty)
         return
-    texts = [[_cell(row.get(key)) for key in columns] for row in rows]
+    texts = [[_cell(row.get(key), most) for key in columns] for row in rows]
     widths = [max(len(h), *(len(t[i]) for t in texts)) for i, h in enumerate(columns.values())]
     for line in [list(columns.values()), *texts]:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, most: int) -> str:
     text = "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 90 else text[:87] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
 import typer
 
-from monitor.cli.edge import config_of, guarded, pipeline_of, print_json, table
+from monitor.cli.edge import config_of, guarded, pipeline_of, print_json, store_of, table
 from monitor.cli.incident import By, Incident, user
 from monitor.cli.listing import Json, rollback
 
@@ -14,9 +15,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, for the next person.
 
 
 def _store(context: typer.Context) -> Any:
-    from monitor.store.store import Store
-
-    return Store(config_of(context).store)
+    return store_of(context)
 
 
 def _now() -> Any:
@@ -38,10 +37,14 @@ def hold(
     context: typer.Context, incident: Incident, by: By = None,
     release: Annotated[bool, typer.Option("--release", help="Lift the hold.")] = False,
 ) -> None:
-    """Stop the rollback of an incident before it is sent."""
+    """Stop the rollback of an incident, and of its model's others, before it is sent."""
+    from checks.core.errors import ConfigError
     from monitor.hands import hold as carry_out
 
-    typer.echo(carry_out(_store(context), incident, by or user(), _now(), release=release))
+    store, config = _store(context), None
+    with contextlib.suppress(ConfigError):  # said already: a rollback is stopped all the same, and only nobody told
+        config = config_of(context)
+    typer.echo(carry_out(store, incident, by or user(), _now(), release=release, config=config))
 
 
 @guarded
@@ -124,7 +127,7 @@ def stop(context: typer.Context, by: By = None) -> None:
     """Stop every rollback of every model, until rollback go."""
     from monitor.hands import stop_rollbacks
 
-    typer.echo(stop_rollbacks(_store(context), config_of(context), by or user(), _now()))
+    typer.echo(stop_rollbacks(_store(context), by or user(), _now()))
 
 
 @rollback.command(name="go")
@@ -133,7 +136,7 @@ def go(context: typer.Context, by: By = None) -> None:
     """Let rollbacks be sent again."""
     from monitor.hands import stop_rollbacks
 
-    typer.echo(stop_rollbacks(_store(context), config_of(context), by or user(), _now(), go=True))
+    typer.echo(stop_rollbacks(_store(context), by or user(), _now(), config_of(context)))
 
 
 def add(app: typer.Typer) -> None:

@@ -6,33 +6,35 @@ from typing import Annotated, Any
 
 import typer
 
-from monitor.cli.edge import config_of, guarded, print_json, table
+from monitor.cli.edge import config_of, guarded, print_json, store_of, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 rollback = typer.Typer(help="Rollbacks and their guards.", no_args_is_help=True)
 
 
 def _store(context: typer.Context) -> Any:
-    from monitor.store.store import Store
-
-    return Store(config_of(context).store)
+    return store_of(context)
 
 
 @guarded
 def status(context: typer.Context, as_json: Json = False) -> None:
     """Per monitor: the newest window, its verdict, open incidents."""
-    from monitor.web.overview import overview
+    from monitor.clock import system_clock
+    from monitor.web.overview import notices, overview
 
     config = config_of(context)
     from monitor.store.store import Store
 
-    rows = overview(Store(config.store), config)
+    store = Store(config.store)
+    rows = overview(store, config)
     if as_json:
         print_json(rows)
         return
     columns = {"monitor": "monitor", "verdict": "verdict", "window": "newest window", "rows": "rows", "windows": "windows",
                "open": "open incidents", "owner": "owner"}
     table([{**row, "open": ", ".join(row["open"])} for row in rows], columns, "no monitors")
+    for text in notices(store, config, system_clock().now()):
+        typer.echo(text)
 
 
 @guarded
@@ -104,6 +106,7 @@ def runs(
 
 
 def _rollbacks(context: typer.Context) -> list[dict[str, Any]]:
+    from checks.core.window import iso
     from monitor.store import incidents as stored
 
     with _store(context).read() as connection:
@@ -112,6 +115,7 @@ def _rollbacks(context: typer.Context) -> list[dict[str, Any]]:
                 "id": r.id, "incident": f"INC-{r.incident_id}", "monitor": r.monitor, "mode": r.mode, "state": r.state,
                 "from_version": r.from_version, "to_version": r.to_version, "guards": r.guards, "detail": r.detail, "decided_by": r.decided_by or None,
                 "code": r.payload_hash[:8] if r.state == "awaiting_approval" else None, "posts": r.posts,
+                "until": iso(r.expires_at.replace(microsecond=0)) if r.state == "awaiting_approval" and r.expires_at else None,
             }
             for r in stored.rollbacks(connection)
         ]
@@ -126,8 +130,8 @@ def rollback_list(context: typer.Context, as_json: Json = False) -> None:
         print_json(rows)
         return
     columns = {"id": "id", "incident": "incident", "monitor": "monitor", "mode": "mode", "state": "state", "from_version": "from",
-               "to_version": "to", "detail": "detail"}
-    table(rows, columns, "no rollbacks")
+               "to_version": "to", "until": "until", "detail": "detail"}
+    table(rows, columns, "no rollbacks", most=300)
 
 
 @rollback.command(name="why-not")
@@ -140,9 +144,9 @@ def why_not(context: typer.Context, incident: Annotated[str, typer.Argument(help
     incident = f"INC-{number_of(incident)}"
     found = [r for r in _rollbacks(context) if r["incident"] == incident]
     if not found:
-        raise ConfigError(f"{incident}: no rollback was considered; only a fail of quality or service is")
+        raise ConfigError(f"{incident}: no rollback was considered; it is for fails of quality or service, of drift of the predictions, and for violations on prediction, score or version")
     table([{**g, "passed": "yes" if g["passed"] else "no"} for g in found[0]["guards"]],
-          {"name": "guard", "passed": "passed", "detail": "detail"}, "no guards")
+          {"name": "guard", "passed": "passed", "detail": "detail"}, "no guards", most=1000)
     row = found[0]
     typer.echo(f"from {row['from_version'] or '?'} to {row['to_version'] or '?'}: {row['state'].replace('_', ' ')}; {row['detail']}")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli.edge import config_of, guarded, print_json, table
+from monitor.cli.edge import guarded, print_json, store_of, table
 from monitor.cli.incident import By, user
 from monitor.cli.listing import Json
 
@@ -25,11 +25,10 @@ def list_(
     from checks.core.window import iso
     from monitor.store import destinations
     from monitor.store import outbox as stored
-    from monitor.store.store import Store
 
     if state is not None and state not in STATES:
         raise ConfigError(f"{state!r} is no state of a message; allowed are {', '.join(STATES)}")
-    store = Store(config_of(context).store)
+    store = store_of(context)
     with store.read() as connection:
         found = stored.listing(connection, (state,) if state else ("pending", "leased", "held", "dead", "unknown"), limit)
         shut = [r for r in destinations.all_of(connection) if r.failures or r.disabled_at]
@@ -61,9 +60,13 @@ def replay(
     from checks.core.errors import ConfigError
     from monitor.clock import system_clock
     from monitor.store import outbox as stored
-    from monitor.store.store import Store, audit
+    from monitor.store.store import audit
 
-    store, now = Store(config_of(context).store), system_clock().now()
+    store, now = store_of(context), system_clock().now()
+    with store.read() as connection:
+        off = sorted(stored.dead_of_switched_off(connection, number, channel))
+    if off:
+        raise ConfigError(f"channel {off[0]} is switched off: they would be dead again at once; mend it, then driftd channel test {off[0]} switches it on again")
     with store.write() as connection:
         count = stored.replay(connection, number, channel, now)
         audit(connection, now, by or user(), "outbox.replay", {"id": number, "channel": channel, "messages": count})

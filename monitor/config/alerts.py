@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import timedelta
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -18,6 +19,12 @@ ACTION_FACTS = COMMON | {"purpose", "family", "severity", "headline", "window"}
 
 RELATIVE = frozenset({"latest", "previous", "current", "stable", "prod", "production", "champion", "rollback"})
 """Names that mean another version tomorrow: nothing that a receiver could compare and set."""
+
+
+def allowed(url: str | None, hosts: list[str], key: str = "url") -> None:
+    """`ValueError` for an address that no request would be sent to."""
+    if url is not None and url.startswith("http://") and urlsplit(url).hostname not in hosts and "{" not in url.split("/")[2]:
+        raise ValueError(f"{key}: plain http is only for hosts in allow_hosts; add {urlsplit(url).hostname} there, or use https")
 
 
 def _checked(facts: frozenset[str], **templates: str | None) -> None:
@@ -80,6 +87,8 @@ class RollbackConfig(Call):
         for name in (self.to_version, self.fallback):
             if name is not None and name.lower() in RELATIVE:
                 raise ValueError(f"{name!r} is no version of its own; allowed are last_good, or a name that means the same version for ever")
+        allowed(self.url, self.allow_hosts)
+        allowed(self.status_url, self.allow_hosts, "status_url")
         _checked(ROLLBACK_FACTS, url=self.url, body=self.body, status_url=self.status_url)
         return self
 
@@ -104,6 +113,7 @@ class Action(Call):
     def _complete(self) -> Action:
         if not self.url:
             raise ValueError("an action needs a url")
+        allowed(self.url, self.allow_hosts)
         _checked(ACTION_FACTS, url=self.url, body=self.body)
         return self
 
@@ -151,3 +161,8 @@ class DeadMan(Section):
     url: SecretStr
     every: Duration = timedelta(minutes=5)
     allow_hosts: list[str] = []
+
+    @model_validator(mode="after")
+    def _reachable(self) -> DeadMan:
+        allowed(self.url.get_secret_value(), self.allow_hosts)
+        return self

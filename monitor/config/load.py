@@ -126,6 +126,16 @@ def load(path: Path, registries: Registries) -> Config:
     return loaded
 
 
+def store_of_file(path: Path) -> str | None:
+    """The store that a file names, whatever else is wrong with it; None where that cannot be read."""
+    try:
+        file = _File(path)
+        url = file.data.get("store") or "sqlite:///driftd.db"
+    except ConfigError:
+        return None
+    return _store_url(url, path.parent) if isinstance(url, str) else None
+
+
 def _reports(config: Config, base: Path) -> Any:
     return config.reports.model_copy(update={"path": base / config.reports.path})
 

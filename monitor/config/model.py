@@ -285,6 +285,13 @@ class WorkersConfig(Section):
 class Config(Section):
     """The whole configuration."""
 
+    @field_validator("public_url")
+    @classmethod
+    def _link(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("public_url must begin with https:// or http://: it is what links in messages begin with")
+        return value
+
     path: Path
     version: Literal[1] = 1
     store: str = "sqlite:///driftd.db"

@@ -301,6 +301,13 @@ def replay(connection: Connection, number: int | None, destination: str | None, 
     return connection.execute(t.outbox.update().where(*chosen).values(**values)).rowcount
 
 
+def dead_of_switched_off(connection: Connection, number: int | None, destination: str | None) -> set[str]:
+    """The destinations of those dead letters that are switched off."""
+    o, d = t.outbox.c, t.destination.c
+    chosen = [o.state == DEAD, o.kind != "rollback", *([o.id == number] if number is not None else []), *([o.destination == destination] if destination is not None else [])]
+    return set(connection.execute(sa.select(o.destination).join(t.destination, d.name == o.destination).where(*chosen, d.disabled_at.is_not(None))).scalars())
+
+
 def listing(connection: Connection, states: Sequence[str] = (), limit: int = 200) -> list[Row[Any]]:
     """Messages, newest first."""
     o = t.outbox.c

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from checks.core.window import iso
 from monitor.config.model import Config
-from monitor.store import deployments, incidents, runs
+from monitor.proposals import kill_switch
+from monitor.store import deployments, incidents, runs, silences
 from monitor.store.store import Store
 
 
@@ -61,4 +63,16 @@ def release_rows(store: Store, limit: int = 20) -> list[dict[str, Any]]:
             "sentence": r.body.get("ended") or r.body.get("sentence", ""),
         }
         for r in found
+    ]
+
+
+def notices(store: Store, config: Config, now: datetime) -> list[str]:
+    """What holds something back on purpose: the kill switch, and silences that last."""
+    with store.read() as connection:
+        stopped = kill_switch(config, connection)
+        quiet = silences.current(connection, now)
+    found = [f"no rollback is sent: {stopped}"] if stopped else []
+    return found + [
+        f"{'maintenance' if s.maintenance else 'silence'} {s.id} of {f'INC-{s.incident}' if s.incident else 'all' if s.monitor == '*' else s.monitor} until "
+        f"{iso(s.ends.replace(microsecond=0))}: {s.reason} ({s.author})" for s in quiet
     ]

@@ -19,7 +19,7 @@ from monitor.daemon import Watch
 from monitor.heartbeat import health
 from monitor.store import outbox, runs
 from monitor.web.incident import incident_detail
-from monitor.web.overview import incident_rows, overview, release_rows, run_rows
+from monitor.web.overview import incident_rows, notices, overview, release_rows, run_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -75,7 +75,7 @@ def create(watch: Callable[[], Watch]) -> FastAPI:
     def page() -> HTMLResponse:
         here = watch()
         return HTMLResponse(pages.get_template("status.html").render(
-            monitors=overview(here.store, here.config), incidents=incident_rows(here.store, limit=50), releases=release_rows(here.store),
+            monitors=overview(here.store, here.config), notices=notices(here.store, here.config, here.clock.now()), incidents=incident_rows(here.store, limit=50), releases=release_rows(here.store),
             runs=[{**r, "report": _report(here, r)} for r in run_rows(here.store, None, 60)], problems=here.problems,
         ))
 

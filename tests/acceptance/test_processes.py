@@ -237,3 +237,15 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert "Commands" in done.stdout
     for heavy in ("'numpy'", "'pandas'", "'pyarrow'", "'sqlalchemy'", "'fastapi'", "'scipy'", "'numba'"):
         assert heavy not in done.stderr
+
+
+def test_a_configuration_that_is_wrong_takes_nobodys_hand_away(tmp_path: Path) -> None:
+    configure(tmp_path, 2, 0)
+    driftd("backfill", "m", "--from", "2024-02-08", "--to", "2024-02-10", folder=tmp_path)
+    text = json.loads((tmp_path / "config.yaml").read_text())
+    text["monitors"]["m"]["owner"] = "nobody"
+    (tmp_path / "config.yaml").write_text(json.dumps(text))
+    for command in (["incidents"], ["silences"], ["rollback", "list"], ["rollback", "stop", "--by", "ann"], ["outbox", "list"]):
+        done = driftd(*command, folder=tmp_path)
+        assert "the configuration is wrong, and the store is used all the same" in done.stderr, command
+    assert "there is no incident INC-7" in driftd("ack", "INC-7", folder=tmp_path, expect=2).stderr

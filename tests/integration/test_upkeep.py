@@ -325,3 +325,71 @@ def test_a_held_rollback_leaves_nothing_behind_that_spoils_the_health(tmp_path: 
     world.day(45)
     with world.app.store.read() as connection:
         assert incidents.rollbacks(connection)[0].state == "rejected"
+
+
+def approvals(tmp_path: Path) -> tuple[World, Any]:
+    """A world whose rollback waits for approval."""
+    from tests.integration.test_pipeline import rollback_world
+
+    world = rollback_world(tmp_path, "http://127.0.0.1:9", mode="approve", approve_within="1h")
+    world.days(5)
+    with world.app.store.read() as connection:
+        (row,) = incidents.rollbacks(connection, None, ("awaiting_approval",))
+    return world, row
+
+
+def test_an_approval_while_rollbacks_are_stopped_keeps_the_proposal(tmp_path: Path) -> None:
+    world, row = approvals(tmp_path)
+    store, name, code = world.app.store, f"INC-{row.incident_id}", row.payload_hash[:8]
+    hands.stop_rollbacks(store, "ann", world.clock.now())
+    with pytest.raises(ConfigError, match=r"not approved now: .*kill switch is set; the proposal stays until"):
+        hands.approve(world.app.watch.pipeline, name, code, "ann")
+    assert health(world.app.watch)[1]["rollbacks_stopped"] == "set in the store by ann"
+    hands.stop_rollbacks(store, "ann", world.clock.now(), world.app.config)
+    assert "approved by ann" in hands.approve(world.app.watch.pipeline, name, code, "ann")
+
+
+def test_a_hold_on_any_incident_of_a_model_stops_its_rollbacks_and_tells_who_was_told(tmp_path: Path) -> None:
+    world, row = approvals(tmp_path)
+    with world.app.store.write() as connection:  # the same bad version has another incident, too
+        other = incidents.create(
+            connection, monitor="m", family="service", severity="fail", state="open", headline="h", owner="log", opened_at=world.clock.now(), reason="",
+            first_window=row.created_at, last_window=row.created_at, windows=1, members=["service.deployment[v2]"], facts={"members": []}, hold_by="",
+        )
+    said = hands.hold(world.app.store, f"INC-{other}", "ann", world.clock.now(), config=world.app.config)
+    assert f"the rollback of INC-{row.incident_id} from v2 to v1 is not sent" in said
+    world.app.watch.deliver()
+    assert world.inbox.messages[-1].payload["data"]["why"] == "rollback cancelled: held by ann"
+    world.app.watch.pipeline.prepare("m")
+    from monitor.proposals import Proposals
+
+    prepared = world.app.watch.pipeline.known("m")
+    assert prepared is not None
+    with world.app.store.read() as connection:
+        proposal = Proposals(world.app.config, prepared).again(connection, row.incident_id, world.clock.now())
+    assert [(g.name, g.detail) for g in proposal.guards if not g.passed] == [("timely", f"held by ann (on INC-{other})")]
+
+
+def test_what_one_person_refused_is_not_proposed_by_another_incident_of_the_model(tmp_path: Path) -> None:
+    world, row = approvals(tmp_path)
+    hands.reject(world.app.watch.pipeline, f"INC-{row.incident_id}", "ann", "v2 stays")
+    from monitor.proposals import Proposals
+
+    prepared = world.app.watch.pipeline.known("m")
+    assert prepared is not None
+    with world.app.store.read() as connection:
+        proposal = Proposals(world.app.config, prepared).again(connection, row.incident_id, world.clock.now())
+    assert ("versions", "a person has refused to go from v2 to v1") in [(g.name, g.detail) for g in proposal.guards if not g.passed]
+
+
+def test_dead_letters_of_a_channel_that_is_off_are_not_replayed_into_it(ward: Callable[..., Ward]) -> None:
+    from monitor.store import destinations
+
+    here = ward(null_days(40))
+    here.day(40)
+    with here.app.store.write() as connection:
+        table = tables.outbox
+        connection.execute(table.update().values(state="dead"))
+        destinations.save(connection, "chat", disabled_at=here.clock.now())
+        assert outbox.dead_of_switched_off(connection, None, None) == {"chat"}
+        assert outbox.dead_of_switched_off(connection, None, "pager") == set()

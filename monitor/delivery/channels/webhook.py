@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import SecretStr, field_validator
+from pydantic import SecretStr, field_validator, model_validator
 
 from checks.core.errors import DeliveryError
 from monitor.alerting.messages import brief
+from monitor.config.alerts import allowed
 from monitor.config.types import Section, reveal
 from monitor.delivery.channels import CHANNELS, ChannelPlugin
 from monitor.delivery.http import request, shown
@@ -20,6 +21,7 @@ from monitor.ports import Message, Sender
 
 MOST_BYTES = 20_000
 LONG = 300
+MOST_TEXT = 4000
 
 
 class WebhookConfig(Section):
@@ -40,6 +42,12 @@ class WebhookConfig(Section):
         if not value.get_secret_value().startswith(("http://", "https://")) and value.get_secret_value() != "unset":
             raise ValueError("url must begin with https:// (or http:// for a host in allow_hosts)")
         return value
+
+
+    @model_validator(mode="after")
+    def _reachable(self) -> WebhookConfig:
+        allowed(self.url.get_secret_value(), self.allow_hosts)
+        return self
 
 
 def signing_key(secret: str) -> str:
@@ -65,13 +73,13 @@ def signed_headers(key: str, body: bytes, now: datetime, secrets: Sequence[str |
 
 def body_of(message: Message) -> bytes:
     """The JSON body, cut to what receivers take: first long texts are shortened, then drivers and members go."""
-    payload = message.payload
+    payload = {**message.payload, "data": {**message.payload.get("data", {}), "text": brief(message.text, MOST_TEXT)}}
     body = json.dumps(payload, separators=(",", ":"), ensure_ascii=True).encode()
     if len(body) > MOST_BYTES:
         data = {**_shortened(payload.get("data", {})), "truncated": True}
         body = json.dumps({**payload, "data": data}, separators=(",", ":"), ensure_ascii=True).encode()
     if len(body) > MOST_BYTES:
-        data = {**payload.get("data", {}), "drivers": [], "members": [], "truncated": True}
+        data = {**payload.get("data", {}), "drivers": [], "members": [], "text": brief(message.text, 1000), "truncated": True}
         for key in ("lines", "incidents", "monitors"):
             if key in data:
                 data[key] = [str(item)[:200] for item in data[key][:40]]
