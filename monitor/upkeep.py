@@ -46,6 +46,7 @@ class Upkeep:
             everything = incidents.listing(connection, "open")
             speaking = {r.id for r in everything}
             opened = [r for r in everything if r.parent_id not in speaking]
+            spoken_for = {r.parent_id for r in everything}
             quiet = silences.current(connection, now)
             said = {r.id: incidents.last_said(connection, r.id) for r in opened}
             over = silences.over(connection, now)
@@ -67,6 +68,8 @@ class Upkeep:
         for row in opened:
             if row.scope == "source":
                 self._guarded(self._settle, row, now)
+                if row.id not in spoken_for:  # its monitors are well, and it only waits to be sure: nothing is to be repeated
+                    continue
             elif row.scope == undelivered.CHANNEL:
                 self._guarded(self._mended, row, now)
             if quiet_for(quiet, row, now) is not None:

@@ -105,6 +105,18 @@ def test_when_all_but_one_have_recovered_that_one_speaks_for_itself(pair: Callab
     assert "goes on by itself" in told[0].text
 
 
+def test_a_source_whose_monitors_are_well_again_is_not_repeated_while_it_waits_to_be_sure(ward: Callable[..., Ward]) -> None:
+    here = ward(null_days(40), **TWO)
+    here.day(40)
+    here.later(6 * MINUTES)
+    here.day(41)
+    for _ in range(11):
+        here.later(4 * HOUR)
+    assert [k for k in here.said("boss") if k == "reminder"] == here.said("boss")[1:2], "at most the one of before they were well"
+    here.later(8 * HOUR)
+    assert here.said("boss")[-1] == "resolved"
+
+
 def test_resolving_a_sources_incident_by_hand_tells_what_goes_on(ward: Callable[..., Ward]) -> None:
     here = ward(null_days(40, 41), **TWO)
     here.day(40)
