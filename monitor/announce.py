@@ -84,8 +84,8 @@ class Announcer:
         lost = frozenset(k.id for k in known if unknown_for(k.members, windows) >= FORGET_AFTER)
         transitions, matched = rules.diff(folded.episodes, known, since, unsure, over, lost)
         created: dict[int, int] = {}
-        for incident, current in matched.items():
-            self._refresh(connection, incident, current, since)
+        for row in incidents.several(connection, matched):
+            self._refresh(connection, row, matched[row.id], since)
         for transition in transitions:
             episode = transition.episode
             if transition.type == rules.FIRED and episode is not None:
@@ -242,10 +242,9 @@ class Announcer:
             hold_by="", fail_since=now if episode.severity is Verdict.FAIL else None, **self._values(episode),
         )
 
-    def _refresh(self, connection: Connection, incident: int, episode: Episode, since: datetime) -> None:
+    def _refresh(self, connection: Connection, old: Row[Any], episode: Episode, since: datetime) -> None:
         """Bring a known incident up to date; of one that began before the range, the earlier windows stay counted."""
         values = self._values(episode)
-        old = incidents.get(connection, incident)
         if old.owner == "platform" and not set(episode.members) <= PLATFORM_RULES:
             values["owner"] = self._monitor.owner  # it is the model's now, and its headline says what of it
         elif old.severity == values["severity"]:
@@ -255,7 +254,9 @@ class Announcer:
             values["windows"] = old.windows + sum(start > old.last_window for start in episode.windows)
             values["last_window"] = max(old.last_window, episode.last)
             values["members"] = list(dict.fromkeys([*old.members, *episode.members]))
-        incidents.update(connection, incident, **values)
+        changed = {key: value for key, value in values.items() if getattr(old, key) != value}
+        if changed:  # of most incidents nothing is
+            incidents.update(connection, old.id, **changed)
 
     def announce(self, connection: Connection, incident: int, kind: str, done: Committed, why: str) -> None:
         """Append to the announced log and put a message for every channel of the owner into the outbox."""
@@ -307,7 +308,7 @@ class Announcer:
             rows=run.rows if run is not None else 0, versions=run.model_versions if run is not None else {},
             sentence=row.facts.get("sentence", ""),
             rollback=_rollback_facts(rollback) if rollback is not None else None,
-            tokens=int(balance(monitor.drift.budget, incidents.tokens(connection, monitor.name), window.start)),
+            tokens=int(balance(monitor.drift.budget, incidents.tokens(connection, monitor.name), window.start)) if row.family == "drift" else None,
             runbook=monitor.runbook, public_url=self._config.public_url, report=report_name(monitor.name, window),
             delayed=kind != "incident.reminder" and done.now - newest > late, live_since=live_since(runs.served(connection, row.monitor)),
             flapping=bool(row.flapping), opened_at=row.opened_at, others=[

@@ -75,13 +75,11 @@ def send(connection: Connection, config: Config, post: Post, channels: Sequence[
     quiet = quiet_for(silences.current(connection, post.now), row, post.now)
     held = f"silence:{quiet.id}" if quiet is not None else held
     spoken_for = incidents.spoken_for(connection, row)
-    for channel in channels:
-        if spoken_for and channel not in told:
-            continue
-        outbox.add(
-            connection, incident=row.id, sequence=post.sequence, destination=channel, kind="alert", payload=post.payload, text=post.text,
-            now=post.now, next_at=at, held_by=held,
-        )
+    heard = [channel for channel in channels if not spoken_for or channel in told]
+    outbox.add_for(
+        connection, heard, incident=row.id, sequence=post.sequence, kind="alert", payload=post.payload, text=post.text, now=post.now,
+        next_at=at, held_by=held,
+    )
 
 
 def let_go(connection: Connection, config: Config, held_by: str, when: str, now: datetime) -> None:

@@ -35,6 +35,13 @@ def find(connection: Connection, incident: int) -> Row[Any] | None:
     return connection.execute(sa.select(t.incident).where(t.incident.c.id == incident)).one_or_none()
 
 
+def several(connection: Connection, numbers: Collection[int]) -> list[Row[Any]]:
+    """Several incidents, in order."""
+    if not numbers:
+        return []
+    return list(connection.execute(sa.select(t.incident).where(t.incident.c.id.in_(list(numbers))).order_by(t.incident.c.id)))
+
+
 def create(connection: Connection, **values: Any) -> int:
     """Store a new incident; answers its number."""
     return int(connection.execute(t.incident.insert().values(**values).returning(t.incident.c.id)).scalar_one())

@@ -27,13 +27,27 @@ def add(
     now: datetime, not_after: datetime | None = None, next_at: datetime | None = None, held_by: str = "",
 ) -> None:
     """Decide a message; it is sent after the transaction has committed, ``next_at`` at the earliest, and not while it is held."""
-    connection.execute(
-        t.outbox.insert().values(
-            key=idempotency_key(incident, sequence, destination), incident_id=incident, destination=destination, kind=kind,
-            sequence=sequence, payload=payload, text=text, state=HELD if held_by else PENDING, attempts=0, next_at=next_at or now,
-            created_at=now, epoch=0, not_after=not_after, error="", held_by=held_by, covered_by="",
-        )
+    add_for(
+        connection, [destination], incident=incident, sequence=sequence, kind=kind, payload=payload, text=text, now=now, not_after=not_after,
+        next_at=next_at, held_by=held_by,
     )
+
+
+def add_for(
+    connection: Connection, destinations: Sequence[str], *, incident: int, sequence: int, kind: str, payload: dict[str, Any], text: str,
+    now: datetime, not_after: datetime | None = None, next_at: datetime | None = None, held_by: str = "",
+) -> None:
+    """`add` the same message for several destinations."""
+    rows = [
+        {
+            "key": idempotency_key(incident, sequence, destination), "incident_id": incident, "destination": destination, "kind": kind,
+            "sequence": sequence, "payload": payload, "text": text, "state": HELD if held_by else PENDING, "attempts": 0, "next_at": next_at or now,
+            "created_at": now, "epoch": 0, "not_after": not_after, "error": "", "held_by": held_by, "covered_by": "",
+        }
+        for destination in destinations
+    ]
+    if rows:
+        connection.execute(t.outbox.insert(), rows)
 
 
 def add_once(connection: Connection, *, incident: int, sequence: int, destination: str, **values: Any) -> bool:

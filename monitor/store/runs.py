@@ -285,7 +285,10 @@ def insert_run(connection: Connection, values: dict[str, Any], results: Sequence
     run_id = int(inserted.scalar_one())
     if results:
         rows = [{**{c: getattr(result, c) for c in RESULT_COLUMNS}, "run_id": run_id} for result in results]
-        connection.execute(t.result.insert(), rows)
+        insert = t.result.insert()
+        if connection.dialect.name == "postgresql":  # so that they go as one statement, and not as one each
+            insert = insert.returning(t.result.c.run_id)
+        connection.execute(insert, rows)
     if violations:
         connection.execute(t.violation.insert(), [{"run_id": run_id, "rule": v["rule"], "body": v} for v in violations])
     return run_id, revision
