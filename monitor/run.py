@@ -119,11 +119,11 @@ class Daemon:
             config = load_config(self._given)
         except (ConfigError, RecursionError, OSError, ValueError) as error:
             LOG.error("configuration not reloaded, the old one stays in force", reason=str(error))
-            self.app.watch.problems["configuration"] = f"the file is wrong, the one from before stays in force until a restart: {str(error).splitlines()[0]}"
+            self.app.watch.problems["configuration"] = f"the file is wrong: the one from before stays in force, and driftd would not start with this one: {str(error).splitlines()[0]}"
             return
         self.app.watch.problems.pop("configuration", None)
-        if config.web != self.app.config.web:
-            LOG.warning("the status page keeps its address and token until a restart")
+        if (config.web.host, config.web.port) != (self.app.config.web.host, self.app.config.web.port):
+            LOG.warning("the status page keeps its address until a restart")
         if config.store != self.app.config.store:
             LOG.error("configuration not reloaded: another store needs a restart")
             return
